@@ -1,0 +1,43 @@
+# Every target sets up what it needs. Nothing is installed outside $(VENV).
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test slow check docs clean
+
+help: ## Show the targets.
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+
+demo: $(VENV)/.ready ## Draw images with the embedded model into ./demo.
+	$(BIN)/pag compare --out demo
+	@echo "Images are in $(CURDIR)/demo"
+
+test: $(VENV)/.ready-dev ## Run the tests.
+	$(BIN)/python -m pytest -m "not slow"
+
+slow: $(VENV)/.ready-dev ## Run the tests that take minutes.
+	$(BIN)/python -m pytest -m slow
+
+check: $(VENV)/.ready-dev ## Lint, types, import direction, documentation.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/python -m pytest -q tests/test_imports.py
+	$(BIN)/mkdocs build --strict --quiet
+
+docs: $(VENV)/.ready-dev ## Serve the documentation on this machine.
+	$(BIN)/mkdocs serve
+
+clean: ## Remove what the targets made.
+	rm -rf $(VENV) demo site dist .pytest_cache .ruff_cache
+
+# An editable install, at the exact versions of constraints.txt.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,143 @@
+"""The front door: ``with pag.guide(pipe, scale=3.0): pipe(…)``."""
+
+import weakref
+from dataclasses import replace
+from functools import cached_property
+from types import TracebackType
+from typing import Any, Self
+
+from torch import nn
+
+from pag.caller import PipelineCaller
+from pag.costs import Cost, cost
+from pag.denoiser import GuidedDenoiser
+from pag.families import denoiser_of, family_of
+from pag.guidance import Guidance
+from pag.intercept import uncompiled
+from pag.layers import Layers, Site, select
+
+_guided: "weakref.WeakKeyDictionary[nn.Module, Guide]" = weakref.WeakKeyDictionary()
+
+
+class Guide:
+    """Guidance on one pipeline: on inside ``with``, or between :meth:`attach` and :meth:`detach`.
+
+    Attributes:
+        guidance: the settings, with the layers as full module paths.
+        sites: the self-attention layers that are perturbed.
+    """
+
+    def __init__(self, pipe: Any, guidance: Guidance, layers: Layers | None = None) -> None:
+        self._model = denoiser_of(pipe)
+        inner = uncompiled(self._model)
+        family = family_of(inner)
+        if hasattr(pipe, "_apply_perturbed_attention_guidance"):
+            raise TypeError(
+                f"{type(pipe).__name__} of diffusers adds perturbed rows itself. Guide the plain pipeline: "
+                "`StableDiffusionPipeline.from_pipe(pipe)`, or use `pag.StableDiffusionPAGPipeline`."
+            )
+        self.sites: tuple[Site, ...] = select(
+            family.sites(inner), next(given for given in (layers, guidance.layers, family.layers) if given is not None)
+        )
+        self.guidance = replace(guidance, layers=tuple(site.path for site in self.sites))
+        self._pipe, self._family = pipe, family
+        self._denoiser: GuidedDenoiser | None = None
+
+    @property
+    def attached(self) -> bool:
+        """Whether guidance is on."""
+        return self._denoiser is not None
+
+    def attach(self) -> Self:
+        """Switch guidance on until :meth:`detach`.
+
+        Raises:
+            RuntimeError: if the denoiser is guided already, by this or by another pipeline that shares it.
+        """
+        inner = uncompiled(self._model)
+        if (other := _guided.get(inner)) is not None:
+            raise RuntimeError(f"The denoiser is guided already, by {other}. Detach that first.")
+        caller = PipelineCaller(self._pipe, self._family.convention(self._pipe))
+        denoiser = GuidedDenoiser(self._model, self._family, self.sites, self.guidance, caller)
+        denoiser.attach()
+        self._denoiser = denoiser
+        _guided[inner] = self
+        return self
+
+    def detach(self) -> None:
+        """Switch guidance off; the pipeline is as it was. Without effect if it is off."""
+        if self._denoiser is not None:
+            self._denoiser.detach()
+            self._denoiser = None
+            del _guided[uncompiled(self._model)]
+
+    def __enter__(self) -> Self:
+        return self.attach()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.detach()
+
+    @cached_property
+    def cost(self) -> Cost:
+        """What a step costs with classifier-free guidance off; with it on, one forward more at the most."""
+        return cost(self._model, self.guidance.layers, cfg=False, share_rows=self.guidance.share_rows)
+
+    def __repr__(self) -> str:
+        return f"{str(self)[:-1]}, +{self.cost.executed - 1:.0%} of a forward per image and step>"
+
+    def __str__(self) -> str:
+        settings, where = self.guidance, ", ".join(map(str, self.sites))
+        when = "" if (settings.start, settings.stop) == (0, 1) else f" from {settings.start:g} to {settings.stop:g}"
+        state = "attached" if self.attached else "detached"
+        return f"<{settings.perturbation} guidance, scale {settings.scale:g}{when}, at {where}, {state}>"
+
+
+def guide(
+    pipe: Any,
+    scale: float | None = None,
+    *,
+    layers: Layers | None = None,
+    start: float = 0.0,
+    stop: float = 1.0,
+    adaptive_scale: float = 0.0,
+    perturbation: str = "identity",
+    share_rows: bool = True,
+) -> Guide:
+    """Guide a diffusers pipeline by its own prediction with perturbed self-attention (PAG, arXiv 2403.17377).
+
+    Args:
+        pipe: a diffusers pipeline. It is not changed; its denoiser is guided while the result is attached.
+        scale: s in ``guided + s·(c − ĉ)``, 0 (off) or more. Default: the one recommended for the family.
+        layers: names of self-attention layers in any spelling of :mod:`pag.layers`, or a predicate of a
+            :class:`~pag.layers.Site`. Default: the family's recommended layers (``"mid"`` for U-Nets).
+        start: progress at which guidance begins, 0 at pure noise and 1 at the clean image.
+        stop: progress at which guidance ends.
+        adaptive_scale: a in ``max(0, s − a·(1000 − t))``; 0 keeps the scale constant.
+        perturbation: name of the method.
+        share_rows: compute equal rows once (exact).
+
+    Returns:
+        A context manager, also usable through ``attach()`` and ``detach()``.
+
+    Raises:
+        TypeError: if the pipeline's denoiser is of no known family, or an argument has the wrong type.
+        ValueError: if a layer does not exist or a number is out of range.
+
+    Example:
+        >>> with pag.guide(pipe, scale=3.0):
+        ...     image = pipe("a corgi", guidance_scale=5.0).images[0]
+    """
+    if scale is None:
+        scale = family_of(uncompiled(denoiser_of(pipe))).scale
+    guidance = Guidance(
+        scale, None, start, stop, adaptive_scale=adaptive_scale, perturbation=perturbation, share_rows=share_rows
+    )
+    return Guide(pipe, guidance, layers)
+
+
+def sites(pipe_or_model: Any) -> tuple[Site, ...]:
+    """The self-attention layers of a pipeline's denoiser, or of a denoiser, in the order in which they run."""
+    model = uncompiled(pipe_or_model if isinstance(pipe_or_model, nn.Module) else denoiser_of(pipe_or_model))
+    return family_of(model).sites(model)

@@ -1,0 +1,166 @@
+"""What guidance costs: floating-point operations counted on the meta device, exact, without weights or time."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from pag.denoiser import GuidedDenoiser
+from pag.families import Family, denoiser_of, family_of
+from pag.guidance import Guidance
+from pag.intercept import Call, Override, AttentionOp, meta_copy, native_call, uncompiled
+from pag.layers import Layers, Site, select
+from pag.rows import Rows
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Operations of one guided denoiser call for one image.
+
+    Args:
+        forward: floating-point operations of a plain forward of one row.
+        rows: rows of a batch that shares nothing, which is what other tools run.
+        executed: what is run here, in plain forwards of one row.
+    """
+
+    forward: int
+    rows: int
+    executed: float
+
+    def __str__(self) -> str:
+        return f"{self.executed:.2f} forwards a step ({self.rows}.00 without row sharing)"
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """What perturbing one layer costs.
+
+    Args:
+        site: the layer.
+        resolution: height and width of the token grid there.
+        extra: operations on top of an unguided forward, as a share of it.
+    """
+
+    site: Site
+    resolution: tuple[int, int]
+    extra: float
+
+
+def cost(pipe_or_model: Any, layers: Layers | None = None, *, cfg: bool = True, share_rows: bool = True) -> Cost:
+    """Count the operations of one guided step at the size that the model was trained for.
+
+    Args:
+        pipe_or_model: a pipeline or its denoiser, of which only the configuration is read.
+        layers: the layers to perturb; default: those recommended for the family.
+        cfg: whether classifier-free guidance is on.
+        share_rows: whether equal rows are computed once.
+
+    Raises:
+        ValueError: if a layer does not exist.
+    """
+    model, family = _meta(pipe_or_model)
+    chosen = select(family.sites(model), layers or family.layers)
+    forward = _plain(model, family)
+    return Cost(forward, 3 if cfg else 2, _guided(model, family, chosen, cfg, share_rows) / forward)
+
+
+def layer_costs(pipe_or_model: Any) -> list[LayerCost]:
+    """What perturbing each self-attention layer alone adds to an unguided forward, in the order in which they run.
+
+    A perturbed row shares all that runs ahead of the layer, and skips the attention operation there. So one plain
+    forward, counted as it goes, tells the cost of every layer.
+    """
+    model, family = _meta(pipe_or_model)
+    example = family.example(model, 1)
+    height, width = example["sample"].shape[-2:]
+    counter = FlopCounterMode(display=False)
+    seen = _Trace(counter)
+    sites = family.sites(model)
+    overrides = [Override(module := model.get_submodule(site.path), seen.site(site, module)) for site in sites]
+    try:
+        with torch.no_grad(), counter:
+            model(**example)
+    finally:
+        for override in overrides:
+            override.remove()
+    total = counter.get_total_flops()
+    costs: list[LayerCost] = []
+    for site in sites:
+        shrink = math.isqrt(height * width // seen.tokens[site.path])
+        costs.append(LayerCost(site, (height // shrink, width // shrink), 1 - seen.shared[site.path] / total))
+    return costs
+
+
+@final
+class _Trace:
+    """Looks at each site as it runs: its tokens, and the operations that a row perturbed there does not repeat."""
+
+    def __init__(self, counter: FlopCounterMode) -> None:
+        self._counter = counter
+        self.tokens: dict[str, int] = {}
+        self.shared: dict[str, int] = {}
+
+    def site(self, site: Site, module: nn.Module) -> Call:
+        def attend(op: Call, query: Tensor, *args: Any, **options: Any) -> Tensor:
+            before = self._counter.get_total_flops()
+            output = op(query, *args, **options)
+            self.tokens[site.path] = query.shape[-2]
+            self.shared[site.path] += self._counter.get_total_flops() - before
+            return output
+
+        def look(original: Call, *args: Any, **kwargs: Any) -> Any:
+            self.shared[site.path] = self._counter.get_total_flops()
+            with AttentionOp(attend):
+                return native_call(module, original)(*args, **kwargs)
+
+        return look
+
+
+@final
+class _EqualRows:
+    """A caller that passes equal rows, with or without classifier-free guidance."""
+
+    guidance_scale = None
+    guidance_rescale = 0.0
+
+    def __init__(self, cfg: bool) -> None:
+        self.groups = ("uncond", "cond") if cfg else ("cond",)
+
+    def rows(self, sample: Tensor) -> Rows:
+        return Rows(sample.shape[0] // len(self.groups), self.groups)
+
+    def starts_equal(self, rows: Rows, inputs: list[Any]) -> bool:
+        return True
+
+    def progress(self, timestep: Tensor | float | int) -> float:
+        return 0.0
+
+
+def _meta(pipe_or_model: Any) -> tuple[nn.Module, Family]:
+    model = uncompiled(pipe_or_model if isinstance(pipe_or_model, nn.Module) else denoiser_of(pipe_or_model))
+    return meta_copy(model), family_of(model)
+
+
+def _guided(model: nn.Module, family: Family, sites: Sequence[Site], cfg: bool, share_rows: bool) -> int:
+    caller = _EqualRows(cfg)
+    denoiser = GuidedDenoiser(model, family, sites, Guidance(share_rows=share_rows), caller)
+    denoiser.attach()
+    try:
+        return _count(model, family.example(model, len(caller.groups)))
+    finally:
+        denoiser.detach()
+
+
+def _plain(model: nn.Module, family: Family) -> int:
+    return _count(model, family.example(model, 1))
+
+
+def _count(model: nn.Module, arguments: dict[str, Any]) -> int:
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        model(**arguments)
+    return counter.get_total_flops()

@@ -1,0 +1,105 @@
+"""The U-Net of Stable Diffusion 1.x and 2.x: ``UNet2DConditionModel``."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from diffusers.models.attention_processor import Attention
+from torch import nn
+
+from pag.families._family import Convention, Family
+from pag.layers import Site
+
+_TRUNK = ("conv_in", "time_embedding", "down_blocks", "mid_block", "up_blocks")
+_TRANSFORMER = re.compile(r"(?P<owner>.*)\.transformer_blocks\.(?P<block>\d+)\.attn1")
+
+
+def _attentions(model: nn.Module) -> Iterator[tuple[str, Attention]]:
+    # The model registers its middle block last, but runs it between the down and the up path.
+    for part in _TRUNK:
+        if (child := getattr(model, part, None)) is None:
+            continue
+        for name, module in child.named_modules(prefix=part):
+            if isinstance(module, Attention):
+                yield name, module
+
+
+def sites(model: nn.Module) -> tuple[Site, ...]:
+    """Self-attention layers in the order in which they run, with the authors' and ComfyUI's numbers."""
+    layer_count: defaultdict[str, int] = defaultdict(int)
+    owners: defaultdict[str, list[str]] = defaultdict(list)
+    found: list[Site] = []
+    for path, module in _attentions(model):
+        if module.is_cross_attention or module.added_kv_proj_dim is not None:
+            continue
+        part, authors, comfy = path[0], "", ""
+        if path.endswith("attn1"):
+            authors = f"{part}{layer_count[part]}"
+            layer_count[part] += 1
+        if match := _TRANSFORMER.fullmatch(path):
+            if match["owner"] not in owners[part]:
+                owners[part].append(match["owner"])
+            comfy = f"{part}{len(owners[part]) - 1}.{match['block']}"
+        found.append(Site(path, authors, comfy, module.heads, module.inner_dim))
+    return tuple(found)
+
+
+def text_entry(model: nn.Module) -> str | None:
+    """The first cross-attention, unless the prompt also enters through the time embedding or a gate."""
+    config: Any = model.config
+    if config.addition_embed_type is not None or config.attention_type != "default":
+        return None
+    return next((path for path, module in _attentions(model) if module.is_cross_attention), None)
+
+
+def example(model: Any, rows: int) -> dict[str, Any]:
+    """One call's arguments at the size that the model was trained for, with 77 text tokens."""
+    config, device = model.config, model.device
+    size = config.sample_size if isinstance(config.sample_size, int) else config.sample_size[0]
+    width = config.cross_attention_dim
+    arguments: dict[str, Any] = {
+        "sample": torch.empty(rows, config.in_channels, size, size, device=device),
+        "timestep": torch.ones((), device=device),
+        "encoder_hidden_states": torch.empty(rows, 77, width if isinstance(width, int) else width[0], device=device),
+    }
+    if config.class_embed_type is not None or config.num_class_embeds is not None:
+        arguments["class_labels"] = torch.zeros(rows, dtype=torch.long, device=device)
+    if config.addition_embed_type == "text_time":
+        pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+        arguments["added_cond_kwargs"] = {
+            "text_embeds": torch.empty(rows, pooled, device=device),
+            "time_ids": torch.empty(rows, 6, device=device),
+        }
+    return arguments
+
+
+UNET = Family(
+    models=("UNet2DConditionModel",),
+    sites=sites,
+    row_arguments=(
+        "sample",
+        "timestep",
+        "encoder_hidden_states",
+        "class_labels",
+        "timestep_cond",
+        "attention_mask",
+        "encoder_attention_mask",
+        "added_cond_kwargs",
+        "cross_attention_kwargs.gligen",
+        "down_block_additional_residuals",
+        "mid_block_additional_residual",
+        "down_intrablock_additional_residuals",
+    ),
+    trunk=_TRUNK,
+    trunk_arguments=("sample", "timestep", "class_labels", "timestep_cond", "attention_mask"),
+    text_entry=text_entry,
+    example=example,
+    layers=("mid",),
+    scale=3.0,
+    source="arXiv 2403.17377: SD 1.5 text-to-image with CFG 4, layer m0",
+    conventions={
+        "StableDiffusionInstructPix2PixPipeline": Convention(("cond", "image", "uncond"), formula=None),
+    },
+)

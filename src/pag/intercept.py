@@ -1,0 +1,129 @@
+"""The one file that reaches into torch and diffusers: stepping inside a module's call and an attention operation."""
+
+import copy
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers.models import attention_processor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+Call = Callable[..., Any]
+
+# These compute attention without F.scaled_dot_product_attention, to the same result up to rounding.
+_EQUAL_TO_NATIVE = (
+    attention_processor.AttnProcessor,
+    attention_processor.SlicedAttnProcessor,
+    attention_processor.XFormersAttnProcessor,
+)
+
+
+class Override:
+    """Takes over the call of one module: ``function(original, *args, **kwargs)``.
+
+    It stays in place for as long as guidance is attached, so that a compiled graph sees one stable call; what it
+    does is switched by state. A copy or a pickle of the module holds the plain call. If somebody else wraps the
+    call meanwhile (an offload hook, say), :meth:`remove` leaves theirs alone and steps aside for good.
+
+    Args:
+        module: the module.
+        function: what answers for it.
+        outermost: also be ahead of whoever assigns ``module.forward`` later: diffusers' model offloading takes its
+            hooks off and puts them on again after every run, and what was wrapped over the old ones is lost.
+    """
+
+    def __init__(self, module: nn.Module, function: Call, *, outermost: bool = False) -> None:
+        # A module compiled in place answers through `_compiled_call_impl`; taking over its forward instead
+        # would pull the guidance logic into the graph.
+        compiled = vars(module).get("_compiled_call_impl") is not None
+        self._slot = "_compiled_call_impl" if compiled or outermost else "forward"
+        self._module = module
+        self._function: Call | None = function
+        self._had_own = self._slot in vars(module)
+        self._original: Call = getattr(module, self._slot) or module._call_impl  # pyright: ignore[reportPrivateUsage]
+        functools.update_wrapper(self, self._original, updated=())
+        vars(module)[self._slot] = self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Answer for the module."""
+        if self._function is None:
+            return self._original(*args, **kwargs)
+        return self._function(self._original, *args, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Call:
+        return copy.deepcopy(self._original, memo)
+
+    def __reduce__(self) -> Any:
+        return getattr, (self._module, self._slot)
+
+    def remove(self) -> None:
+        """Give the call back."""
+        self._function = None
+        if vars(self._module).get(self._slot) is not self:
+            return
+        if self._had_own:
+            vars(self._module)[self._slot] = self._original
+        else:
+            del vars(self._module)[self._slot]
+
+
+class AttentionOp(TorchFunctionMode):
+    """Inside this context, ``attend(op, q, k, v, **options)`` answers for the native attention operation ``op``."""
+
+    def __init__(self, attend: Call) -> None:
+        super().__init__()
+        self._attend = attend
+
+    def __torch_function__(self, func: Call, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is F.scaled_dot_product_attention:
+            return self._attend(func, *args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def native_call(attention: Any, original: Call) -> Call:
+    """The call of an attention module, made to go through the native attention operation where it would not."""
+    if isinstance(attention.processor, _EQUAL_TO_NATIVE):
+        return functools.partial(_NATIVE, attention)
+    return original
+
+
+def processor_name(attention: Any) -> str:
+    """Class name of an attention module's processor."""
+    return type(attention.processor).__name__
+
+
+_NATIVE = attention_processor.AttnProcessor2_0()
+
+
+def uncompiled(model: nn.Module) -> nn.Module:
+    """The model that ``torch.compile`` wrapped, or the model itself."""
+    inner = getattr(model, "_orig_mod", model)
+    return inner if isinstance(inner, nn.Module) else model
+
+
+def parameter_names(model: nn.Module) -> tuple[str, ...]:
+    """Names of the arguments of a model's ``forward``, in order."""
+    return tuple(inspect.signature(type(uncompiled(model)).forward).parameters)[1:]
+
+
+def sample_of(output: Any) -> Tensor:
+    """The prediction in what a denoiser returned."""
+    return output[0]
+
+
+def with_sample(output: Any, sample: Tensor) -> Any:
+    """The same output with another prediction."""
+    if isinstance(output, tuple):
+        return (sample, *output[1:])
+    return type(output)(sample=sample)
+
+
+def meta_copy(model: Any) -> nn.Module:
+    """A model of the same configuration without weights, on the meta device."""
+    with torch.device("meta"):
+        copied: nn.Module = type(model).from_config(model.config)
+    return copied.eval()

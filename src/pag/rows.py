@@ -1,0 +1,150 @@
+"""Which rows of a batch are uncond, cond and perturbed. The only file that knows batches.
+
+A pipeline calls its denoiser with ``size`` rows for each of its groups, one group after the other. Guidance appends
+one more group, ``perturbed``, which starts as a copy of ``cond``. As long as two groups are still equal, only one of
+them needs computing: :meth:`Rows.take` keeps the distinct rows, :meth:`Rows.spread` puts the copies back. This is
+exact, because no module ahead of the point where groups part mixes rows.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Stage(IntEnum):
+    """How far one forward has come."""
+
+    START = 0  # the text has not entered yet: every group is equal
+    TEXT = 1  # uncond and cond differ, perturbed still equals cond
+    PARTED = 2  # the first perturbed layer is reached: no two groups are equal
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one guided call.
+
+    Args:
+        size: rows of one group.
+        given: groups that the pipeline passed, in order; one of them is ``"cond"``.
+    """
+
+    size: int
+    given: tuple[str, ...]
+
+    @cached_property
+    def groups(self) -> tuple[str, ...]:
+        """All groups, in order."""
+        return (*self.given, "perturbed")
+
+    @cached_property
+    def total(self) -> int:
+        """Rows of the grown call."""
+        return self.size * len(self.groups)
+
+    @cached_property
+    def normal(self) -> int:
+        """Rows that the pipeline passed."""
+        return self.size * len(self.given)
+
+    def span(self, group: str) -> slice:
+        """Where a group lies."""
+        index = self.groups.index(group)
+        return slice(index * self.size, (index + 1) * self.size)
+
+    def grow(self, name: str, value: Any) -> Any:
+        """Append the perturbed rows to every tensor of an argument; a scalar or a single row serves all as it is.
+
+        Raises:
+            ValueError: if a tensor has neither one entry for each row nor a single one.
+        """
+
+        def one(tensor: Tensor) -> Tensor:
+            if tensor.ndim == 0 or (tensor.shape[0] == 1 and self.normal > 1):
+                return tensor
+            if tensor.shape[0] != self.normal:
+                raise ValueError(
+                    f"{name} of shape {tuple(tensor.shape)} has {tensor.shape[0]} rows, but the call has "
+                    f"{self.normal}: {self.size} for each of {', '.join(self.given)}. Pass one entry for each row."
+                )
+            return torch.cat([tensor, tensor[self.span("cond")]])
+
+        return _map(one, value)
+
+    def take(self, value: Any, stage: Stage) -> Any:
+        """Only the distinct rows of every tensor of a nest."""
+        kept = self.span("cond") if stage == Stage.START else slice(0, self.normal)
+        return _map(lambda tensor: tensor[kept] if self._carries(tensor) else tensor, value)
+
+    def carried_by(self, value: Any) -> bool:
+        """Whether a nest holds tensors, and the first of them carries the grown rows."""
+        first = _first(value)
+        return first is not None and self._carries(first)
+
+    def spread(self, value: Any, stage: Stage) -> Any:
+        """The inverse of :meth:`take` on a module's output."""
+
+        def one(tensor: Tensor) -> Tensor:
+            if stage == Stage.START:
+                return torch.cat([tensor] * len(self.groups))
+            return torch.cat([tensor, tensor[self.span("cond")]])
+
+        return _map(one, value)
+
+    def split(self, tensor: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """The normal and the perturbed rows of an optional tensor; one that carries no rows serves both."""
+        if tensor is None or not self._carries(tensor):
+            return tensor, tensor
+        return tensor[: self.normal], tensor[self.normal :]
+
+    def repeat(self, tensor: Tensor) -> Tensor:
+        """The rows of one group, once for each group that the pipeline passed."""
+        return torch.cat([tensor] * len(self.given))
+
+    def equal(self, value: Any) -> bool:
+        """Whether all given groups of every tensor are equal (waits for the device)."""
+        alike = True
+
+        def one(tensor: Tensor) -> Tensor:
+            nonlocal alike
+            if tensor.ndim and tensor.shape[0] == self.normal:
+                first, *others = tensor.split(self.size)
+                alike = alike and all(torch.equal(first, other) for other in others)
+            return tensor
+
+        _map(one, value)
+        return alike
+
+    def _carries(self, tensor: Tensor) -> bool:
+        return tensor.ndim > 0 and tensor.shape[0] == self.total
+
+
+def halves_equal(sample: Tensor) -> bool:
+    """Whether the second half of the rows repeats the first (waits for the device)."""
+    half = sample.shape[0] // 2
+    return sample.shape[0] % 2 == 0 and torch.equal(sample[:half], sample[half:])
+
+
+def _map(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, Mapping):
+        return type(value)(**{key: _map(function, item) for key, item in value.items()})  # pyright: ignore
+    if isinstance(value, list | tuple):
+        return type(value)([_map(function, item) for item in value])  # pyright: ignore
+    return value
+
+
+def _first(value: Any) -> Tensor | None:
+    if isinstance(value, Tensor):
+        return value
+    items: Sequence[Any] = ()
+    if isinstance(value, Mapping):
+        items = list(value.values())  # pyright: ignore
+    elif isinstance(value, list | tuple):
+        items = value  # pyright: ignore
+    return next((found for item in items if (found := _first(item)) is not None), None)

@@ -1,0 +1,100 @@
+"""Growing and sharing of rows: what is taken comes back, and only what carries rows is touched."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from pag.rows import Rows, Stage, halves_equal
+
+GROUPS = [("cond",), ("uncond", "cond"), ("cond", "image", "uncond")]
+SIZES = [1, 2, 3]
+ROWS = [Rows(size, groups) for groups in GROUPS for size in SIZES]
+
+
+def grown(rows: Rows, *shape: int) -> Tensor:
+    """A batch as it is ahead of the first perturbed layer: every group its own, perturbed equal to cond."""
+    return rows.grow("x", torch.randn(rows.normal, *shape))
+
+
+@pytest.mark.parametrize("rows", ROWS, ids=str)
+def test_growing_appends_the_rows_of_the_prompt(rows: Rows):
+    x = torch.randn(rows.normal, 4)
+    result = rows.grow("x", x)
+    assert result.shape[0] == rows.total
+    assert result[: rows.normal].equal(x)
+    assert result[rows.span("perturbed")].equal(x[rows.span("cond")])
+
+
+@pytest.mark.parametrize("rows", ROWS, ids=str)
+@pytest.mark.parametrize("stage", [Stage.START, Stage.TEXT])
+def test_spread_undoes_take_as_long_as_groups_are_equal(rows: Rows, stage: Stage):
+    x = grown(rows, 4)
+    if stage == Stage.START:
+        x = rows.spread(torch.randn(rows.size, 4), Stage.START)
+    assert rows.take(x, stage).shape[0] == (rows.size if stage == Stage.START else rows.normal)
+    assert rows.spread(rows.take(x, stage), stage).equal(x)
+
+
+@pytest.mark.parametrize("rows", ROWS, ids=str)
+def test_sharing_a_module_gives_what_all_rows_would(rows: Rows):
+    module, x = torch.nn.Linear(4, 6).double(), grown(rows, 4).double()
+    torch.testing.assert_close(rows.spread(module(rows.take(x, Stage.TEXT)), Stage.TEXT), module(x))
+
+
+@pytest.mark.parametrize("rows", ROWS, ids=str)
+def test_nests_keep_their_shape(rows: Rows):
+    x, table = torch.randn(rows.normal, 4), torch.tensor(7.0)
+    nest: dict[str, Any] = {"a": [x, None], "b": ({"c": x}, "text", table)}
+    result = rows.grow("nest", nest)
+    assert result["a"][0].equal(rows.grow("x", x))
+    assert result["a"][1] is None
+    assert isinstance(result["b"], tuple)
+    assert result["b"][0]["c"].equal(rows.grow("x", x))
+    assert result["b"][1:] == ("text", table)
+    taken = rows.take(result, Stage.TEXT)
+    assert taken["a"][0].equal(x)
+    assert taken["b"][0]["c"].equal(x)
+
+
+def test_a_scalar_or_a_single_row_serves_all():
+    rows = Rows(2, ("uncond", "cond"))
+    assert rows.grow("timestep", torch.tensor(500)).shape == ()
+    assert rows.grow("timestep", torch.tensor([500])).shape == (1,)
+    assert rows.grow("timestep", torch.full((4,), 500)).shape == (6,)
+
+
+def test_tables_without_rows_pass_untouched():
+    rows, table = Rows(1, ("uncond", "cond")), torch.randn(7, 4)
+    assert rows.take((table, None, 3), Stage.TEXT) == (table, None, 3)
+    assert not rows.carried_by(((), {"x": table}))
+    assert rows.carried_by(((), {"x": torch.zeros(3, 4)}))
+
+
+@pytest.mark.parametrize("count", [3, 5, 8])
+def test_a_wrong_number_of_rows_is_named_with_the_argument(count: int):
+    with pytest.raises(ValueError, match=rf"^timestep_cond of shape \({count}, 8\) has {count} rows.*has 4: 2 for each of"):
+        Rows(2, ("uncond", "cond")).grow("timestep_cond", torch.zeros(count, 8))
+
+
+def test_masks_part_with_the_rows():
+    rows = Rows(1, ("uncond", "cond"))
+    normal, perturbed = rows.split(torch.arange(3))
+    assert normal is not None and perturbed is not None  # noqa: PT018
+    assert (normal.tolist(), perturbed.tolist()) == ([0, 1], [2])
+    assert rows.split(None) == (None, None)
+
+
+def test_equal_looks_at_every_tensor_that_carries_rows():
+    rows, x = Rows(2, ("uncond", "cond")), torch.randn(2, 4)
+    same = torch.cat([x, x])
+    assert rows.equal([same, None, torch.tensor(500), [same]])
+    assert not rows.equal([same, [torch.cat([x, x + 1])]])
+
+
+def test_halves_equal():
+    x = torch.randn(2, 4)
+    assert halves_equal(torch.cat([x, x]))
+    assert not halves_equal(torch.cat([x, x + 1]))
+    assert not halves_equal(torch.zeros(3, 4))

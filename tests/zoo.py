@@ -1,0 +1,233 @@
+"""Tiny random networks and pipelines, built from configurations: no hub, no files, a fraction of a second each."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import diffusers
+import torch
+from diffusers import (
+    AutoencoderKL,
+    ControlNetModel,
+    DDIMScheduler,
+    DDPMScheduler,
+    DiffusionPipeline,
+    UNet2DConditionModel,
+)
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+TEXT = 16
+"""Width of the text embeddings."""
+TOKENS = 5
+"""Length of a prompt."""
+SIZE = 16
+"""Height and width of the latents."""
+
+_SD: dict[str, Any] = {
+    "sample_size": SIZE,
+    "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+    "block_out_channels": (16, 16, 32),
+    "layers_per_block": 1,
+    "norm_num_groups": 8,
+    "attention_head_dim": 2,
+    "cross_attention_dim": TEXT,
+}
+_UPSCALER: dict[str, Any] = {
+    "in_channels": 7,
+    "num_class_embeds": 1000,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "only_cross_attention": (True, True, False),
+}
+_LATENT_UPSCALER: dict[str, Any] = {
+    "in_channels": 8,
+    "out_channels": 5,
+    "down_block_types": ("KDownBlock2D", *("KCrossAttnDownBlock2D",) * 3),
+    "mid_block_type": None,
+    "up_block_types": (*("KCrossAttnUpBlock2D",) * 3, "KUpBlock2D"),
+    "block_out_channels": (32, 32, 64, 64),
+    "only_cross_attention": False,
+    "act_fn": "gelu",
+    "attention_head_dim": 8,
+    "time_embedding_type": "fourier",
+    "timestep_post_act": "gelu",
+    "time_cond_proj_dim": 2 * TEXT,
+    "conv_in_kernel": 1,
+    "conv_out_kernel": 1,
+    "resnet_time_scale_shift": "scale_shift",
+    "norm_num_groups": None,
+}
+UNETS: dict[str, dict[str, Any]] = {
+    "sd15": {},
+    "sd2": {"use_linear_projection": True, "attention_head_dim": (2, 2, 4), "upcast_attention": True},
+    "sdxl": {
+        "use_linear_projection": True,
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        "transformer_layers_per_block": (1, 1, 2),
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 4,
+        "projection_class_embeddings_input_dim": TEXT + 6 * 4,
+    },
+    "upscaler": _UPSCALER,
+    "pix2pix": {"in_channels": 8},
+    "inpaint": {"in_channels": 9},
+    "depth": {"in_channels": 5},
+    "lcm": {"time_cond_proj_dim": 8},
+    "latent_upscaler": _LATENT_UPSCALER,
+}
+"""What each kind of U-Net has beyond Stable Diffusion 1.x: three levels, attention at two."""
+
+CONTRACT = ("sd15", "sd2", "sdxl", "upscaler", "pix2pix", "inpaint", "lcm", "latent_upscaler")
+"""The kinds that the laws are tested on: every one that differs in more than its input channels."""
+
+
+def unet(kind: str = "sd15", **config: Any) -> UNet2DConditionModel:
+    """A new U-Net; the same weights every time. Its layers are strong enough to be seen through the noise."""
+    torch.manual_seed(1)
+    model = cast(UNet2DConditionModel, UNet2DConditionModel(**(_SD | UNETS[kind] | config)).eval())
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith((".to_v.weight", ".to_out.0.weight", ".to_q.weight", ".to_k.weight")):
+                parameter.mul_(2)
+    return model
+
+
+def inputs(model: UNet2DConditionModel, rows: int, *, seed: int = 0) -> dict[str, Any]:
+    """Arguments of ``forward`` for rows that all differ."""
+    generator = torch.Generator().manual_seed(seed)
+    config = cast(Any, model.config)
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(rows, *shape, generator=generator)
+
+    arguments: dict[str, Any] = {
+        "sample": random(config.in_channels, SIZE, SIZE),
+        "timestep": torch.tensor(500),
+        "encoder_hidden_states": random(TOKENS, TEXT),
+    }
+    if config.num_class_embeds is not None:
+        arguments["class_labels"] = torch.randint(0, 1000, (rows,), generator=generator)
+    if config.time_cond_proj_dim is not None:
+        arguments["timestep_cond"] = random(config.time_cond_proj_dim)
+    if config.addition_embed_type == "text_time":
+        time_ids = torch.randint(0, 64, (rows, 6), generator=generator).float()
+        arguments["added_cond_kwargs"] = {"text_embeds": random(TEXT), "time_ids": time_ids}
+    return arguments
+
+
+def vae() -> AutoencoderKL:
+    """An autoencoder that halves height and width."""
+    torch.manual_seed(2)
+    model = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D", "DownEncoderBlock2D"),
+        up_block_types=("UpDecoderBlock2D", "UpDecoderBlock2D"),
+        block_out_channels=(8, 8),
+        layers_per_block=1,
+        norm_num_groups=4,
+        latent_channels=4,
+        sample_size=2 * SIZE,
+    )
+    return cast(AutoencoderKL, model.eval())
+
+
+def controlnet(seed: int = 3) -> ControlNetModel:
+    """A ControlNet for the ``sd15`` U-Net whose output is not zero, as a new one's would be."""
+    torch.manual_seed(seed)
+    model = ControlNetModel(
+        down_block_types=_SD["down_block_types"],
+        block_out_channels=_SD["block_out_channels"],
+        layers_per_block=1,
+        norm_num_groups=8,
+        attention_head_dim=2,
+        cross_attention_dim=TEXT,
+        conditioning_embedding_out_channels=(8, 8),
+    )
+    with torch.no_grad():
+        for parameter in (*model.controlnet_down_blocks.parameters(), *model.controlnet_mid_block.parameters()):
+            nn.init.normal_(parameter, std=0.2)
+    return cast(ControlNetModel, model.eval())
+
+
+def text_encoder() -> CLIPTextModel:
+    """A text encoder for the vocabulary of :func:`tokenizer`."""
+    torch.manual_seed(4)
+    config = CLIPTextConfig(
+        vocab_size=len(_VOCABULARY),
+        hidden_size=TEXT,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=8,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    return CLIPTextModel(config).eval()
+
+
+_LETTERS = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+_VOCABULARY = ["<|startoftext|>", "<|endoftext|>", *_LETTERS, *(f"{letter}</w>" for letter in _LETTERS)]
+
+
+def tokenizer() -> CLIPTokenizer:
+    """A tokenizer of single letters."""
+    return CLIPTokenizer(
+        vocab={token: index for index, token in enumerate(_VOCABULARY)}, merges=[], model_max_length=8
+    )
+
+
+def ddim(**config: Any) -> DDIMScheduler:
+    """A scheduler without noise between the steps."""
+    stable_diffusion = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
+    return DDIMScheduler(**(stable_diffusion | {"clip_sample": False, "set_alpha_to_one": False} | config))
+
+
+def pipeline(cls: str = "StableDiffusionPipeline", kind: str = "sd15", **components: Any) -> Any:
+    """A pipeline of diffusers on tiny networks, without tokenizer and text encoder unless they are given."""
+    pipe_class = cast(type[DiffusionPipeline], getattr(diffusers, cls))
+    accepted, optional = DiffusionPipeline._get_signature_keys(pipe_class)  # pyright: ignore
+    parts: dict[str, Any] = dict.fromkeys([*accepted, *optional])
+    parts |= {"unet": unet(kind), "vae": vae(), "scheduler": ddim(), "requires_safety_checker": False}
+    parts |= {"low_res_scheduler": DDPMScheduler()} | components
+    pipe = cast(Any, pipe_class)(**{name: part for name, part in parts.items() if name in {*accepted, *optional}})
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def prompts(count: int = 1, *, seed: int = 5) -> dict[str, Tensor]:
+    """Embeddings of prompts and negative prompts."""
+    generator = torch.Generator().manual_seed(seed)
+    names = ("prompt_embeds", "negative_prompt_embeds")
+    return {name: torch.randn(count, TOKENS, TEXT, generator=generator) for name in names}
+
+
+def pooled(count: int = 1, *, seed: int = 6) -> dict[str, Tensor]:
+    """Pooled embeddings, as SDXL wants on top."""
+    generator = torch.Generator().manual_seed(seed)
+    names = ("pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+    return {name: torch.randn(count, TEXT, generator=generator) for name in names}
+
+
+def picture(count: int = 1, channels: int = 3, size: int = 2 * SIZE, *, seed: int = 7) -> Tensor:
+    """Images with values from 0 to 1."""
+    return torch.rand(count, channels, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def sample(pipe: Any, *, seeds: Sequence[int] = (0,), steps: int = 3, **arguments: Any) -> Tensor:
+    """The final latents of a run; one image for each seed."""
+    defaults: dict[str, Any] = {"num_inference_steps": steps, "output_type": "latent", "guidance_scale": 4.0}
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return pipe(**(defaults | {"generator": generators} | arguments)).images
+
+
+def difference(one: Any, other: Any) -> float:
+    """The largest difference, relative to the largest value."""
+    one, other = torch.as_tensor(one).double(), torch.as_tensor(other).double()
+    return float((one - other).abs().max() / other.abs().max())
+
+
+def state_of(model: nn.Module) -> Mapping[str, Mapping[str, Any]]:
+    """The attributes of every module: what must be back when guidance is off."""
+    return {name: dict(vars(module)) for name, module in model.named_modules()}
