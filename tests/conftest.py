@@ -1,17 +1,21 @@
 """Set-up of every test: no network, few threads, checked shapes, fixed seeds."""
 
 import os
-
-os.environ["HF_HUB_OFFLINE"] = "1"  # read at import time, so before anything imports huggingface_hub
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+import tempfile
 
 import pytest
 import torch
 
 from tests import shapes
 
+# Read when diffusers and huggingface_hub are imported, so set before.
+_code = tempfile.TemporaryDirectory(prefix="pag-")
+os.environ["HF_MODULES_CACHE"] = _code.name  # where diffusers puts the code of custom pipelines
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
 shapes.install("pag")
-torch.set_num_threads(min(2, os.cpu_count() or 1))
+torch.set_num_threads(1)  # on tiny networks threads mostly wait for one another, badly so on a busy machine
 
 
 @pytest.fixture(autouse=True)

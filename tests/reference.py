@@ -50,7 +50,9 @@ def guided(
     known = groups or {1: (1, 0), 2: (2, 1)}
 
     def forward(sample: Tensor, *args: Any, **kwargs: Any) -> Any:
-        output = plain(sample, *args, **kwargs)
+        # The network empties lists that it is given.
+        copies = {name: list(value) if isinstance(value, list) else value for name, value in kwargs.items()}  # pyright: ignore
+        output = plain(sample, *args, **copies)
         with perturbed(pipe.unet, paths):
             worse = plain(sample, *args, **kwargs)
         count, cond = known[sample.shape[0]]

@@ -9,9 +9,7 @@ import pytest
 
 from pag import Guidance
 
-FULL = Guidance(
-    scale=2.5, layers=("m0", "up_blocks.1"), start=0.1, stop=0.9, adaptive_scale=0.002, share_rows=False
-)
+FULL = Guidance(scale=2.5, layers=("m0", "up_blocks.1"), start=0.1, stop=0.9, adaptive_scale=0.002, share_rows=False)
 
 
 @pytest.mark.parametrize("guidance", [Guidance(), FULL], ids=["default", "full"])

@@ -18,6 +18,7 @@ ORDER = (
     ("costs",),
     ("_guide",),
     ("pipelines",),
+    ("custom_pipeline",),
     ("__init__",),  # what users import
     ("generate",),
     ("cli",),

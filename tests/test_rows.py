@@ -58,6 +58,14 @@ def test_nests_keep_their_shape(rows: Rows):
     assert taken["b"][0]["c"].equal(x)
 
 
+def test_a_tensor_that_stands_twice_in_an_output_still_does():
+    """The U-Net adds features of a T2I-Adapter in place, to a block's output and to its residual connection at once."""
+    rows, x = Rows(1, ("cond",)), torch.randn(1, 4)
+    sample, (residual, other) = rows.spread((x, (x, x.clone())), Stage.TEXT)
+    assert sample is residual
+    assert sample is not other
+
+
 def test_a_scalar_or_a_single_row_serves_all():
     rows = Rows(2, ("uncond", "cond"))
     assert rows.grow("timestep", torch.tensor(500)).shape == ()
@@ -74,7 +82,9 @@ def test_tables_without_rows_pass_untouched():
 
 @pytest.mark.parametrize("count", [3, 5, 8])
 def test_a_wrong_number_of_rows_is_named_with_the_argument(count: int):
-    with pytest.raises(ValueError, match=rf"^timestep_cond of shape \({count}, 8\) has {count} rows.*has 4: 2 for each of"):
+    with pytest.raises(
+        ValueError, match=rf"^timestep_cond of shape \({count}, 8\) has {count} rows.*has 4: 2 for each of"
+    ):
         Rows(2, ("uncond", "cond")).grow("timestep_cond", torch.zeros(count, 8))
 
 

@@ -14,7 +14,14 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import (
+    CLIPImageProcessorPil,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
 
 TEXT = 16
 """Width of the text embeddings."""
@@ -52,7 +59,7 @@ _LATENT_UPSCALER: dict[str, Any] = {
     "attention_head_dim": 8,
     "time_embedding_type": "fourier",
     "timestep_post_act": "gelu",
-    "time_cond_proj_dim": 2 * TEXT,
+    "time_cond_proj_dim": 128 + TEXT,
     "conv_in_kernel": 1,
     "conv_out_kernel": 1,
     "resnet_time_scale_shift": "scale_shift",
@@ -117,7 +124,7 @@ def inputs(model: UNet2DConditionModel, rows: int, *, seed: int = 0) -> dict[str
     return arguments
 
 
-def vae() -> AutoencoderKL:
+def vae(**config: Any) -> AutoencoderKL:
     """An autoencoder that halves height and width."""
     torch.manual_seed(2)
     model = AutoencoderKL(
@@ -128,6 +135,7 @@ def vae() -> AutoencoderKL:
         norm_num_groups=4,
         latent_channels=4,
         sample_size=2 * SIZE,
+        **config,
     )
     return cast(AutoencoderKL, model.eval())
 
@@ -173,9 +181,7 @@ _VOCABULARY = ["<|startoftext|>", "<|endoftext|>", *_LETTERS, *(f"{letter}</w>" 
 
 def tokenizer() -> CLIPTokenizer:
     """A tokenizer of single letters."""
-    return CLIPTokenizer(
-        vocab={token: index for index, token in enumerate(_VOCABULARY)}, merges=[], model_max_length=8
-    )
+    return CLIPTokenizer(vocab={token: index for index, token in enumerate(_VOCABULARY)}, merges=[], model_max_length=8)
 
 
 def ddim(**config: Any) -> DDIMScheduler:
@@ -190,7 +196,7 @@ def pipeline(cls: str = "StableDiffusionPipeline", kind: str = "sd15", **compone
     accepted, optional = DiffusionPipeline._get_signature_keys(pipe_class)  # pyright: ignore
     parts: dict[str, Any] = dict.fromkeys([*accepted, *optional])
     parts |= {"unet": unet(kind), "vae": vae(), "scheduler": ddim(), "requires_safety_checker": False}
-    parts |= {"low_res_scheduler": DDPMScheduler()} | components
+    parts |= {"low_res_scheduler": DDPMScheduler(), "max_noise_level": 350, "pag_applied_layers": "mid"} | components
     pipe = cast(Any, pipe_class)(**{name: part for name, part in parts.items() if name in {*accepted, *optional}})
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -231,3 +237,44 @@ def difference(one: Any, other: Any) -> float:
 def state_of(model: nn.Module) -> Mapping[str, Mapping[str, Any]]:
     """The attributes of every module: what must be back when guidance is off."""
     return {name: dict(vars(module)) for name, module in model.named_modules()}
+
+
+def ip_adapter(model: UNet2DConditionModel) -> dict[str, Any]:
+    """Weights of an IP-Adapter, as a file of it holds them."""
+    torch.manual_seed(9)
+    layers: dict[str, Tensor] = {}
+    number = 1
+    for name in model.attn_processors:
+        if name.endswith("attn2.processor"):
+            width = model.get_submodule(name.removesuffix(".processor")).to_k.out_features  # pyright: ignore
+            layers[f"{number}.to_k_ip.weight"] = torch.randn(width, TEXT)
+            layers[f"{number}.to_v_ip.weight"] = torch.randn(width, TEXT)
+        number += name.endswith("attn2.processor") * 2
+    tokens = 4
+    projection = {
+        "proj.weight": torch.randn(tokens * TEXT, TEXT) / 4,
+        "proj.bias": torch.randn(tokens * TEXT),
+        "norm.weight": torch.ones(TEXT),
+        "norm.bias": torch.zeros(TEXT),
+    }
+    return {"image_proj": projection, "ip_adapter": layers}
+
+
+def image_encoder() -> CLIPVisionModelWithProjection:
+    """An image encoder of the text's width."""
+    torch.manual_seed(10)
+    config = CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        projection_dim=TEXT,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=30,
+        patch_size=15,
+    )
+    return CLIPVisionModelWithProjection(config).eval()
+
+
+def feature_extractor() -> CLIPImageProcessorPil:
+    """What brings a picture to the size of :func:`image_encoder`."""
+    return CLIPImageProcessorPil(size=30, crop_size=30)

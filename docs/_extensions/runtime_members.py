@@ -46,7 +46,9 @@ def ordered_names(cls: type) -> Iterator[str]:
 def attribute(name: str, member: property) -> griffe.Attribute:
     """A property."""
     signature = inspect.signature(member.fget) if member.fget else None
-    found = griffe.Attribute(name, value=None, annotation=annotation(signature.return_annotation if signature else None))
+    found = griffe.Attribute(
+        name, value=None, annotation=annotation(signature.return_annotation if signature else None)
+    )
     found.labels |= {"property"}
     found.docstring = docstring(member.__doc__, found)
     return found

@@ -16,7 +16,8 @@ from pag.guidance import Guidance
 from pag.intercept import uncompiled
 from pag.layers import Layers, Site, select
 
-_guided: "weakref.WeakKeyDictionary[nn.Module, Guide]" = weakref.WeakKeyDictionary()
+# Weak on both sides: a guided network that is dropped takes its guide along, for which it is held by the network.
+_guided: "weakref.WeakKeyDictionary[nn.Module, weakref.ref[Guide]]" = weakref.WeakKeyDictionary()
 
 
 class Guide:
@@ -55,13 +56,13 @@ class Guide:
             RuntimeError: if the denoiser is guided already, by this or by another pipeline that shares it.
         """
         inner = uncompiled(self._model)
-        if (other := _guided.get(inner)) is not None:
-            raise RuntimeError(f"The denoiser is guided already, by {other}. Detach that first.")
+        if inner in _guided:
+            raise RuntimeError(f"The denoiser is guided already, by {_guided[inner]()}. Detach that first.")
         caller = PipelineCaller(self._pipe, self._family.convention(self._pipe))
         denoiser = GuidedDenoiser(self._model, self._family, self.sites, self.guidance, caller)
-        denoiser.attach()
+        denoiser.attach(owner=self)
         self._denoiser = denoiser
-        _guided[inner] = self
+        _guided[inner] = weakref.ref(self)
         return self
 
     def detach(self) -> None:

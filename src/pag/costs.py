@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from pag.denoiser import GuidedDenoiser
 from pag.families import Family, denoiser_of, family_of
 from pag.guidance import Guidance
-from pag.intercept import Call, Override, AttentionOp, meta_copy, native_call, uncompiled
+from pag.intercept import AttentionOp, Call, Override, meta_copy, native_call, uncompiled
 from pag.layers import Layers, Site, select
 from pag.rows import Rows
 
@@ -63,7 +63,7 @@ def cost(pipe_or_model: Any, layers: Layers | None = None, *, cfg: bool = True, 
         ValueError: if a layer does not exist.
     """
     model, family = _meta(pipe_or_model)
-    chosen = select(family.sites(model), layers or family.layers)
+    chosen = select(family.sites(model), family.layers if layers is None else layers)
     forward = _plain(model, family)
     return Cost(forward, 3 if cfg else 2, _guided(model, family, chosen, cfg, share_rows) / forward)
 

@@ -13,9 +13,9 @@ from pag.caller import Caller
 from pag.families import Family
 from pag.guidance import Guidance
 from pag.intercept import (
+    AttentionOp,
     Call,
     Override,
-    AttentionOp,
     native_call,
     parameter_names,
     processor_name,
@@ -56,14 +56,20 @@ class GuidedDenoiser:
         self._names = parameter_names(model)
         self._text_entry = family.text_entry(uncompiled(model))
         self._overrides: list[Override] = []
+        self._owner: object = None
         # State of the forward that is under way. Without rows no guided call is, and every override steps aside.
         self._inside = False
         self._rows: Rows | None = None
         self._stage = Stage.PARTED
         self._perturbed: list[str] = []
 
-    def attach(self) -> None:
-        """Step into the calls of the model, of the sites, and of the modules that can share rows."""
+    def attach(self, owner: object = None) -> None:
+        """Step into the calls of the model, of the sites, and of the modules that can share rows.
+
+        Args:
+            owner: an object that lives as long as the model is guided.
+        """
+        self._owner = owner
         inner = uncompiled(self._model)
         try:
             if self._text_entry is not None:
@@ -84,6 +90,7 @@ class GuidedDenoiser:
         """Give all calls back, the last one first."""
         while self._overrides:
             self._overrides.pop().remove()
+        self._owner = None
 
     def _take_over(self, module: nn.Module, function: Call, *, outermost: bool = False) -> None:
         self._overrides.append(Override(module, function, outermost=outermost))

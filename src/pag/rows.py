@@ -87,11 +87,20 @@ class Rows:
 
     def spread(self, value: Any, stage: Stage) -> Any:
         """The inverse of :meth:`take` on a module's output."""
+        done: list[tuple[Tensor, Tensor]] = []
 
         def one(tensor: Tensor) -> Tensor:
+            # What stands twice still must: the U-Net adds a T2I-Adapter's features to a block's output in place, and
+            # so to the residual connection, which is the same tensor.
+            for before, after in done:
+                if before is tensor:
+                    return after
             if stage == Stage.START:
-                return torch.cat([tensor] * len(self.groups))
-            return torch.cat([tensor, tensor[self.span("cond")]])
+                after = torch.cat([tensor] * len(self.groups))
+            else:
+                after = torch.cat([tensor, tensor[self.span("cond")]])
+            done.append((tensor, after))
+            return after
 
         return _map(one, value)
 

@@ -14,7 +14,8 @@ class Schedule:
         scale: s, the guidance scale at the start; finite and not negative.
         start: progress at which guidance begins. Progress is 0 at pure noise and 1 at the clean image:
             ``1 − t/T`` for timestep t of T training timesteps. So the interval means the same noise levels
-            whatever the scheduler, the number of steps or the strength of an image-to-image run.
+            whatever the scheduler, the number of steps or the strength of an image-to-image run. (Schedulers
+            with continuous timesteps, such as EDM's, count the share of the steps instead.)
         stop: progress at which guidance ends (exclusive, except that 1.0 includes the last step).
         adaptive_scale: a, the fall per thousandth of progress: ``max(0, s − a·(1000 − t))``. 0 is constant.
             Useful values lie between 0.001 and 0.01; 0.2 ends the guidance after 15 timesteps.

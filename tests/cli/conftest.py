@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -17,7 +18,8 @@ Run = Callable[..., Result]
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in diffusers' format: 32x32 pixels, self-attention at two resolutions."""
     folder = tmp_path_factory.mktemp("model")
-    pipe = StableDiffusionPAGPipeline(
+    pipeline: Any = StableDiffusionPAGPipeline
+    pipe = pipeline(
         vae=zoo.vae(),
         text_encoder=zoo.text_encoder(),
         tokenizer=zoo.tokenizer(),

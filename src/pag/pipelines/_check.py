@@ -39,7 +39,13 @@ def check_prompts(pipe: Any, call: Callable[..., Any], args: tuple[Any, ...], kw
             _check_text(name, value)
     for name in ("prompt_embeds", "negative_prompt_embeds"):
         if (value := given.get(name)) is not None:
-            _check_embeddings(name, value, pipe.unet.config.cross_attention_dim)
+            _check_embeddings(name, value, _text_width(pipe.unet.config))
+
+
+def _text_width(config: Any) -> int | None:
+    # Other kinds of U-Nets project the text first, to a width that their configuration tells in many ways.
+    plain = config.encoder_hid_dim_type in (None, "ip_image_proj")
+    return config.cross_attention_dim if plain and isinstance(config.cross_attention_dim, int) else None
 
 
 def _check_text(name: str, value: Any) -> None:
@@ -51,8 +57,9 @@ def _check_text(name: str, value: Any) -> None:
         raise ValueError(f'{name} is an empty list. Pass at least one string; "" samples unconditionally.')
 
 
-def _check_embeddings(name: str, value: Any, width: Any) -> None:
+def _check_embeddings(name: str, value: Any, width: int | None) -> None:
+    shape = f"(rows, tokens, {width or 'width'})"
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a tensor of shape (rows, tokens, {width}), but is {type(value).__name__}.")
-    if value.ndim != 3 or (isinstance(width, int) and value.shape[-1] != width):
-        raise ValueError(f"{name} must have shape (rows, tokens, {width}), but has {tuple(value.shape)}.")
+        raise TypeError(f"{name} must be a tensor of shape {shape}, but is {type(value).__name__}.")
+    if value.ndim != 3 or value.shape[-1] != (width or value.shape[-1]):
+        raise ValueError(f"{name} must have shape {shape}, but has {tuple(value.shape)}.")

@@ -112,6 +112,14 @@ def extend(
     return function
 
 
+def class_docstring(own: str, base: str) -> str:
+    """A pipeline class's docstring: its own text, then the constructor's arguments, of the base and of PAG."""
+    inherited = inspect.cleandoc(base)
+    components = inherited[start:] if (start := inherited.find("Args:")) >= 0 else "Args:"
+    entries = "".join(argument.document("    ") for argument in INIT_ARGUMENTS)
+    return f"{inspect.cleandoc(own)}\n\n{components.rstrip()}\n{entries}"
+
+
 def _signature(base: Callable[..., Any], arguments: Sequence[Argument]) -> inspect.Signature:
     signature = inspect.signature(base)
     parameters = list(signature.parameters.values())

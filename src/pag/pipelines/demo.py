@@ -5,6 +5,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pag.pipelines.stable_diffusion import StableDiffusionPAGPipeline
 
 DEMO_FOLDER = Path(str(files("pag") / "assets" / "avatars"))
@@ -26,10 +28,12 @@ def demo_pipeline(**kwargs: Any) -> StableDiffusionPAGPipeline:
     """The embedded model as a pipeline, on the CPU in float32. Nothing is downloaded.
 
     Args:
-        **kwargs: arguments of ``from_pretrained``, such as ``torch_dtype``.
+        **kwargs: arguments of ``from_pretrained``, such as ``dtype`` (the weights are stored as float16).
 
     Returns:
         A pipeline for 64×64 avatars. What its prompts may say is listed in the model's README.
     """
+    if "torch_dtype" not in kwargs:  # diffusers' older name
+        kwargs.setdefault("dtype", torch.float32)
     pipe: StableDiffusionPAGPipeline = StableDiffusionPAGPipeline.from_pretrained(DEMO_FOLDER, **kwargs)
     return pipe

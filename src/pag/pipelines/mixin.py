@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pag._guide import guide, sites
 from pag.layers import Site, select
 from pag.pipelines._check import check_names, check_prompts
-from pag.pipelines._document import CALL_ARGUMENTS, INIT_ARGUMENTS, extend
+from pag.pipelines._document import CALL_ARGUMENTS, INIT_ARGUMENTS, class_docstring, extend
 from pag.schedule import Schedule, check_number
 
 
@@ -26,6 +26,7 @@ class PAGMixin:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if not issubclass(cls.__base__ or object, PAGMixin) or cls.__base__ is PAGMixin:
+            cls.__doc__ = class_docstring(cls.__doc__ or "", cls.__mro__[2].__doc__ or "")
             cls.__init__ = extend(_with_layers(cls.__init__), cls.__init__, INIT_ARGUMENTS)
             call: Any = cls.__call__  # pyright: ignore
             cls.__call__ = extend(_with_guidance(call), call, CALL_ARGUMENTS, cls._pag_example)  # pyright: ignore

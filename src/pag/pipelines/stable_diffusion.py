@@ -19,7 +19,7 @@ class StableDiffusionPAGPipeline(PAGMixin, StableDiffusionPipeline):
         >>> from pag import StableDiffusionPAGPipeline
 
         >>> pipe = StableDiffusionPAGPipeline.from_pretrained(
-        ...     "stable-diffusion-v1-5/stable-diffusion-v1-5", torch_dtype=torch.float16
+        ...     "stable-diffusion-v1-5/stable-diffusion-v1-5", dtype=torch.float16
         ... ).to("cuda")
         >>> image = pipe("a corgi", guidance_scale=0.0, pag_scale=5.0, pag_applied_layers_index=["m0"]).images[0]
     """

@@ -1,0 +1,83 @@
+"""What is printed: results to stdout, everything else to stderr, and no other library's chatter."""
+
+import logging
+import sys
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+__all__ = ["notice", "printable", "progress", "quiet", "stderr", "stdout", "waiting"]
+
+PIPE_WIDTH = 160
+
+
+def stdout() -> Console:
+    """For results. Made anew each time, since tests and notebooks exchange `sys.stdout`.
+
+    Where it is no terminal, lines may be long: they are read by a program, or by a person with a pager.
+    """
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+
+
+def stderr() -> Console:
+    """For progress, notices and errors."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def notice(text: str, style: str = "") -> None:
+    """Print one line to stderr."""
+    stderr().print(printable(text), style=style, markup=False)
+
+
+def printable(text: str) -> str:
+    """`text` without control characters: a file from elsewhere must not drive the terminal."""
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
+
+
+@contextmanager
+def waiting(what: str) -> Generator[None, None, None]:
+    """Show on a terminal that `what` is going on."""
+    with stderr().status(escape(what)):
+        yield
+
+
+@contextmanager
+def progress(images: int) -> Generator[Progress, None, None]:
+    """A bar over `images` images, as its first task, that moves with every sampling step."""
+    columns = (
+        TextColumn("drawing"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[done]}/{task.total:.0f}"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    out = stderr()
+    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
+        bar.add_task("", total=images, done=0)
+        yield bar
+
+
+@contextmanager
+def quiet() -> Generator[None, None, None]:
+    """Keep warnings, log lines and progress bars of the libraries underneath off the terminal."""
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _hide_bars()
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _hide_bars() -> None:
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()

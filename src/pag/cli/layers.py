@@ -1,0 +1,105 @@
+"""`pag layers`: the self-attention layers of a model by all their names, and what perturbing each costs."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, final
+
+import typer
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from pag.cli import console
+from pag.generate.settings import EMBEDDED
+
+__all__ = ["layers"]
+
+FULL_WIDTH = 118
+"""Columns of a terminal from which on the full module paths fit."""
+
+
+@final
+@dataclass(frozen=True)
+class Row:
+    """One layer. `extra` is the share of a plain forward pass that one perturbed row costs on top."""
+
+    authors: str
+    comfyui: str
+    diffusers: str
+    path: str
+    height: int
+    width: int
+    heads: int
+    extra: float
+
+
+def layers(
+    model: Annotated[str, typer.Argument(metavar="ID|FOLDER", help="Only its configuration is read.")] = EMBEDDED,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
+) -> None:
+    """List a model's layers by every name, and what each costs.
+
+    These are its self-attention layers, which `--layers` chooses from.
+    """
+    with console.quiet(), console.waiting(f"reading the model {model}"):
+        rows = _rows(model)
+    if as_json:
+        print(json.dumps([asdict(row) for row in rows], indent=2))
+        return
+    out = console.stdout()
+    wide = out.width >= FULL_WIDTH
+    out.print(_table(model, rows, wide))
+    out.print(_legend(rows, wide), style="dim")
+
+
+def _rows(model: str) -> list[Row]:
+    import pag
+    from pag.generate.models import load_unet
+
+    unet = load_unet(model)
+    sites = pag.sites(unet)
+    return [
+        Row(
+            cost.site.authors,
+            cost.site.comfy,
+            _diffusers_name(cost.site, sites),
+            cost.site.path,
+            *cost.resolution,
+            cost.site.heads,
+            cost.extra,
+        )
+        for cost in pag.layer_costs(unet)
+    ]
+
+
+def _diffusers_name(site: Any, sites: Any) -> str:
+    """The shortest opening of the module path that means this layer alone."""
+    parts = site.path.split(".")
+    openings = [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
+    alone = next(name for name in openings if _owners(name, sites) == [site])
+    return "mid" if alone == "mid_block" else alone
+
+
+def _owners(opening: str, sites: Any) -> list[Any]:
+    return [site for site in sites if f"{site.path}.".startswith(f"{opening}.")]
+
+
+def _table(model: str, rows: list[Row], wide: bool) -> Table:
+    table = Table(
+        title=Text(f"Self-attention layers of {model}"), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD
+    )
+    for name in ("authors", "ComfyUI", "diffusers", *(["full path"] if wide else [])):
+        table.add_column(name, no_wrap=True)
+    for name in ("size", "heads", "extra"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        names = (row.authors or "-", row.comfyui or "-", row.diffusers, *([row.path] if wide else []))
+        table.add_row(*names, f"{row.height}x{row.width}", str(row.heads), f"{row.extra:.1%}")
+    return table
+
+
+def _legend(rows: list[Row], wide: bool) -> str:
+    lines = ["extra: what one perturbed row adds, as a share of a plain forward pass (counted, not timed)."]
+    if not wide:
+        lines += [f"A wider terminal, or --json, shows the full paths, such as {rows[0].path}."]
+    return "\n".join(lines)

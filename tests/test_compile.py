@@ -1,0 +1,129 @@
+"""Guidance on compiled networks: the same result, few graphs, and never a silent no-op.
+
+The backend counts the graphs and runs them as they are: what is tested is what torch traces, not what it makes of it.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor, fx
+
+import pag
+from tests import zoo
+
+S = 3.0
+
+
+class Graphs:
+    """A backend that counts."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, graph: fx.GraphModule, inputs: list[Tensor]) -> Any:
+        self.count += 1
+        return graph.forward
+
+
+@pytest.fixture(autouse=True)
+def _fresh_compiler() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+def network() -> UNet2DConditionModel:
+    """The smallest that has blocks ahead of the perturbed one: tracing takes most of the time here."""
+    return zoo.unet(
+        block_out_channels=(8, 16),
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    )
+
+
+class Run:
+    """Steps of a pipeline whose guidance is on between progress 0.3 and 0.7."""
+
+    guidance_scale = 4.0
+    do_classifier_free_guidance = True
+
+    def __init__(self, unet: torch.nn.Module) -> None:
+        self.unet, self.scheduler = unet, zoo.ddim()
+        self.inputs = zoo.inputs(network(), 2)
+        self.inputs["sample"][0] = self.inputs["sample"][1]
+
+    @torch.no_grad()
+    def __call__(self) -> Tensor:
+        self.scheduler.set_timesteps(10)
+        results: list[Tensor] = []
+        for timestep in (900, 500, 400, 100):
+            u, c = self.unet(**(self.inputs | {"timestep": torch.tensor(timestep)}))[0].chunk(2)
+            results.append(u + self.guidance_scale * (c - u))
+        return torch.cat(results)
+
+    def guided(self) -> pag.Guide:
+        return pag.guide(self, S, start=0.3, stop=0.7)
+
+
+@pytest.fixture(scope="module")
+def eager() -> tuple[Tensor, Tensor]:
+    """The latents without and with guidance, which differ where guidance is on."""
+    run = Run(network())
+    plain = run()
+    with run.guided():
+        guided = run()
+    differs = [not one.equal(other) for one, other in zip(plain, guided, strict=True)]
+    assert differs == [False, True, True, False]
+    return plain, guided
+
+
+def check(run: Run, eager: tuple[Tensor, Tensor], graphs: Graphs, most: int) -> None:
+    """Guided, unguided and guided again: results as without compilation, and no graph more than at first."""
+    plain, guided = eager
+    with run.guided():
+        assert zoo.difference(run(), guided) <= 1e-5
+        settled = graphs.count
+        assert zoo.difference(run(), guided) <= 1e-5
+    assert zoo.difference(run(), plain) <= 1e-5
+    with run.guided():
+        assert zoo.difference(run(), guided) <= 1e-5
+    assert graphs.count == settled
+    assert settled <= most
+
+
+def test_the_whole_network(eager: tuple[Tensor, Tensor]):
+    """One graph without guidance and one with it, with no break."""
+    graphs = Graphs()
+    check(Run(torch.compile(network(), backend=graphs, fullgraph=True)), eager, graphs, most=2)  # pyright: ignore
+
+
+def test_in_place(eager: tuple[Tensor, Tensor]):
+    graphs, unet = Graphs(), network()
+    unet.compile(backend=graphs, fullgraph=True)
+    check(Run(unet), eager, graphs, most=2)
+
+
+def test_block_by_block(eager: tuple[Tensor, Tensor]):
+    """The blocks without a perturbed layer see two and three rows, with one graph for each number."""
+    graphs, unet = Graphs(), network()
+    unet.compile_repeated_blocks(backend=graphs, fullgraph=True)
+    check(Run(unet), eager, graphs, most=6)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_compiling_under_guidance_is_not_a_silent_no_op(eager: tuple[Tensor, Tensor], in_place: bool):
+    graphs, run = Graphs(), Run(network())
+    with run.guided():
+        if in_place:
+            run.unet.compile(backend=graphs)
+        else:
+            run.unet = torch.compile(run.unet, backend=graphs)  # pyright: ignore
+        assert zoo.difference(run(), eager[1]) <= 1e-5
+        settled = graphs.count
+        assert settled
+        assert zoo.difference(run(), eager[1]) <= 1e-5
+        assert graphs.count == settled
+    assert zoo.difference(run(), eager[0]) <= 1e-5

@@ -1,0 +1,163 @@
+"""The installed diffusers' own PAG pipelines give the same latents as guidance on its plain pipelines."""
+
+from functools import cache
+from typing import Any
+
+import pytest
+from torch import Tensor
+
+import pag
+from tests import zoo
+
+TOLERANCE = 1e-4
+"""Relative to the largest latent."""
+
+with_and_without_cfg = pytest.mark.parametrize("guidance_scale", [0.0, 5.0], ids=["alone", "cfg"])
+
+
+network, autoencoder = cache(zoo.unet), cache(zoo.vae)
+
+
+def compare(plain: str, kind: str = "sd15", *, settings: dict[str, Any] | None = None, **arguments: Any) -> Tensor:
+    """Run both with the same networks, seeds and settings; returns the latents."""
+    parts = {"unet": network(kind), "vae": autoencoder(), **arguments.pop("components", {})}
+    settings = {"pag_scale": 3.0, "pag_applied_layers": ["mid"], "pag_adaptive_scale": 0.0} | (settings or {})
+    given = {**zoo.prompts(), **arguments}
+    theirs, ours = zoo.pipeline(peer(plain.removesuffix("Pipeline")), **parts), zoo.pipeline(plain, **parts)
+    theirs.set_pag_applied_layers(layers := settings.pop("pag_applied_layers"))
+    expected = zoo.sample(theirs, **settings, **given)
+    with pag.guide(ours, settings["pag_scale"], layers=layers, adaptive_scale=settings["pag_adaptive_scale"]):
+        result = zoo.sample(ours, **given)
+    assert zoo.difference(result, expected) <= TOLERANCE
+    return result
+
+
+def test_the_comparison_sees_guidance():
+    guided = compare("StableDiffusionPipeline")
+    plain = zoo.sample(zoo.pipeline(unet=network("sd15")), **zoo.prompts())
+    assert zoo.difference(guided, plain) > 100 * TOLERANCE
+
+
+def peer(name: str) -> str:
+    """`StableDiffusionImg2Img` is `StableDiffusionPAGImg2ImgPipeline`, the others carry the word at their end."""
+    if name.endswith(("Img2Img", "Inpaint")) and "ControlNet" not in name:
+        return name.replace("StableDiffusion", "StableDiffusionPAG") + "Pipeline"
+    if name.endswith("ControlNetInpaint"):
+        return name.removesuffix("Inpaint") + "PAGInpaintPipeline"
+    return name + "PAGPipeline"
+
+
+LAYERS = [
+    ["mid"], ["down"], ["up_blocks.1"], ["down_blocks.0.attentions.0"], ["mid", "up"], ["mid_block.*attn1"], ["attn1"],
+]  # fmt: skip
+
+
+@with_and_without_cfg
+@pytest.mark.parametrize("layers", LAYERS, ids=str)
+def test_layers(layers: list[str], guidance_scale: float):
+    compare("StableDiffusionPipeline", settings={"pag_applied_layers": layers}, guidance_scale=guidance_scale)
+
+
+@with_and_without_cfg
+@pytest.mark.parametrize("adaptive", [0.001, 0.005])
+def test_adaptive_scale(adaptive: float, guidance_scale: float):
+    compare("StableDiffusionPipeline", settings={"pag_adaptive_scale": adaptive}, guidance_scale=guidance_scale)
+
+
+@with_and_without_cfg
+@pytest.mark.parametrize("kind", ["sd15", "sd2"])
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_prediction_types(kind: str, prediction_type: str, guidance_scale: float):
+    components = {"scheduler": zoo.ddim(prediction_type=prediction_type)}
+    compare("StableDiffusionPipeline", kind, components=components, guidance_scale=guidance_scale)
+
+
+@with_and_without_cfg
+@pytest.mark.parametrize("amount", [0.3, 1.0])
+def test_guidance_rescale(amount: float, guidance_scale: float):
+    """diffusers rescales with CFG only, towards the deviation of the prompt's own prediction."""
+    rescaled = compare("StableDiffusionPipeline", guidance_rescale=amount, guidance_scale=guidance_scale)
+    plain = compare("StableDiffusionPipeline", guidance_scale=guidance_scale)
+    assert rescaled.equal(plain) == (guidance_scale == 0)
+
+
+def test_a_prompt_in_words():
+    components = {"tokenizer": zoo.tokenizer(), "text_encoder": zoo.text_encoder()}
+    words = {"prompt": "a cat", "negative_prompt": "b"}
+    no_embeddings = {"prompt_embeds": None, "negative_prompt_embeds": None}
+    compare("StableDiffusionPipeline", components=components, **words, **no_embeddings)
+
+
+@with_and_without_cfg
+def test_image_to_image(guidance_scale: float):
+    compare("StableDiffusionImg2ImgPipeline", image=zoo.picture(), strength=0.75, guidance_scale=guidance_scale)
+
+
+@with_and_without_cfg
+@pytest.mark.parametrize("kind", ["sd15", "inpaint"])
+def test_inpainting(kind: str, guidance_scale: float):
+    mask = (zoo.picture(channels=1) > 0.5).float()
+    compare(
+        "StableDiffusionInpaintPipeline",
+        kind,
+        image=zoo.picture(),
+        mask_image=mask,
+        strength=0.8,  # its default is 1 in the plain pipeline and 0.9999 in diffusers' PAG pipeline
+        height=2 * zoo.SIZE,
+        width=2 * zoo.SIZE,
+        guidance_scale=guidance_scale,
+    )
+
+
+@with_and_without_cfg
+def test_controlnet(guidance_scale: float):
+    components = {"controlnet": zoo.controlnet()}
+    compare(
+        "StableDiffusionControlNetPipeline", components=components, image=zoo.picture(), guidance_scale=guidance_scale
+    )
+
+
+@with_and_without_cfg
+def test_controlnet_inpainting(guidance_scale: float):
+    mask = (zoo.picture(channels=1) > 0.5).float()
+    compare(
+        "StableDiffusionControlNetInpaintPipeline",
+        components={"controlnet": zoo.controlnet()},
+        image=zoo.picture(),
+        mask_image=mask,
+        control_image=zoo.picture(seed=8),
+        guidance_scale=guidance_scale,
+    )
+
+
+class TestWhereThePeerIsWrong:
+    """`facts/diffusers.md` 1.2: what diffusers' class does, and what is done here instead."""
+
+    def test_it_stays_perturbed_after_an_error(self):
+        def callback(*_: Any) -> dict[str, Any]:
+            raise ValueError("stop")
+
+        for cls, stays in (("StableDiffusionPAGPipeline", True), ("StableDiffusionPipeline", False)):
+            pipe = zoo.pipeline(cls)
+            scale = {"pag_scale": 3.0} if stays else {}
+            with pytest.raises(ValueError, match="stop"):
+                if stays:
+                    zoo.sample(pipe, callback_on_step_end=callback, **scale, **zoo.prompts())
+                else:
+                    with pag.guide(pipe, 3.0):
+                        zoo.sample(pipe, callback_on_step_end=callback, **zoo.prompts())
+            processors = {type(processor).__name__ for processor in pipe.unet.attn_processors.values()}
+            assert any(name.startswith("PAG") for name in processors) == stays
+
+    def test_it_computes_perturbed_rows_when_the_adaptive_scale_has_reached_zero(self):
+        def rows(pipe: Any) -> list[int]:
+            seen: list[int] = []
+            pipe.unet.conv_out.register_forward_hook(lambda _module, _inputs, output: seen.append(output.shape[0]))
+            return seen
+
+        theirs, ours = zoo.pipeline("StableDiffusionPAGPipeline"), zoo.pipeline()
+        their_rows, our_rows = rows(theirs), rows(ours)
+        expected = zoo.sample(theirs, steps=4, pag_scale=3.0, pag_adaptive_scale=0.005, **zoo.prompts())
+        with pag.guide(ours, 3.0, adaptive_scale=0.005):
+            assert zoo.difference(zoo.sample(ours, steps=4, **zoo.prompts()), expected) <= TOLERANCE
+        assert (their_rows, our_rows) == ([3, 3, 3, 3], [3, 3, 2, 2])
