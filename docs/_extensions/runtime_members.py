@@ -5,6 +5,7 @@ diffusers' own: neither is in this package's source code for the documentation t
 """
 
 import inspect
+import os
 import re
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -12,12 +13,19 @@ from typing import Any
 
 import griffe
 
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it reports what it goes without
+
 PACKAGE = "pag.pipelines."
 FIRST = ("__init__", "__call__")
 
 
 class RuntimeMembers(griffe.Extension):
-    """Replaces the members of every pipeline class."""
+    """Replaces the members of every pipeline class, and makes all docstrings Markdown."""
+
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        """Called by griffe for each object that it has read."""
+        if obj.docstring:
+            obj.docstring.value = markdown(obj.docstring.value)
 
     def on_class(self, *, cls: griffe.Class, **_: Any) -> None:
         """Called by griffe for each class that it has read."""
@@ -92,10 +100,22 @@ def docstring(text: str | None, parent: griffe.Object) -> griffe.Docstring | Non
     text = re.sub(r"\[(`[^`\]]+`)\](?!\()", r"\1", inspect.cleandoc(text)).replace("`~", "`")
     text = re.sub(r"</?(?:Tip|hfoptions?)[^>]*>", "", text)
     text = re.sub(r"^( +\w+) \((.+)\):", lambda match: f"{match[1]} ({types(match[2])}):", text, flags=re.MULTILINE)
-    # Some arguments that diffusers documents are not in its signatures.
-    return griffe.Docstring(text, parent=parent, parser="google", parser_options={"warnings": False})
+    # Arguments that diffusers documents without naming them in the signature are options for `**kwargs`.
+    found = griffe.Docstring(markdown(text), parent=parent, parser="google", parser_options={"warnings": False})
+    for section in found.parsed:
+        if isinstance(section, griffe.DocstringSectionParameters) and isinstance(parent, griffe.Function):
+            for item in section.value:
+                item.default = item.default if item.name in parent.parameters else "optional"
+    return found
+
+
+def markdown(text: str) -> str:
+    """A docstring without reStructuredText's roles, and with the heading that griffe takes for examples."""
+    text = re.sub(r":(?:mod|class|meth|func|attr):`~?([\w.]+)`", r"`\1`", text)
+    return re.sub(r"^( *)Example:$", r"\1Examples:", text, flags=re.MULTILINE)
 
 
 def types(text: str) -> str:
     """The types in diffusers' way to document an argument: "`str` or `int`, *optional*" is "str | int"."""
-    return " | ".join(re.split(r" or |, ", re.sub(r",? *\*optional\*.*", "", text).replace("`", "")))
+    text = re.sub(r",? *\*optional\*.*", "", text).replace("`", "")
+    return " | ".join(re.split(r" or |, (?![^\[]*\])", text))

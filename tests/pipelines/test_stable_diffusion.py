@@ -56,7 +56,7 @@ def test_latents_are_those_of_diffusers(
     run: dict[str, Any] = {"prompt": ["a b", "c"], "negative_prompt": ["", "d"], "guidance_scale": guidance_scale}
     run |= {"seeds": (1, 2), "steps": 5, "pag_scale": 3.0, "guidance_rescale": 0.3, "pag_adaptive_scale": adaptive}
     expected = zoo.sample(peer(pipe, peer_names), **run)
-    unguided = zoo.sample(pipe, **run | {"pag_scale": 0.0})
+    unguided = zoo.sample(pipe, **dict[str, Any](run, pag_scale=0.0))
     result = zoo.sample(pipe, pag_applied_layers_index=names, **run)
     torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-4)
     assert zoo.difference(unguided, expected) > 1e-2
@@ -65,7 +65,8 @@ def test_latents_are_those_of_diffusers(
 def test_the_interface_of_the_paper(tmp_path: Path) -> None:
     ours().save_pretrained(tmp_path)
     with pytest.warns(FutureWarning, match="use `dtype` instead"):  # diffusers' new name of the same argument
-        pipe = StableDiffusionPAGPipeline.from_pretrained(tmp_path, torch_dtype=torch.float32).to("cpu")
+        loaded = StableDiffusionPAGPipeline.from_pretrained(tmp_path, torch_dtype=torch.float32).to("cpu")
+    pipe: Any = loaded
     prompts = ["a", "b c"]
     images = pipe(
         prompts, width=32, height=32, num_inference_steps=2, guidance_scale=0.0, pag_scale=5.0,
@@ -210,8 +211,9 @@ def test_bad_input_is_a_clear_error_and_changes_nothing(
     pipe: Any, arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     before = zoo.state_of(pipe.unet)
+    run: dict[str, Any] = {"prompt": "a"} | arguments
     with pytest.raises(error, match=message):
-        zoo.sample(pipe, **{"prompt": "a"} | arguments)
+        zoo.sample(pipe, **run)
     assert zoo.state_of(pipe.unet) == before
 
 

@@ -39,6 +39,7 @@ class Program(TyperGroup):
         try:
             code = super().main(*args, standalone_mode=False, **options)
         except (KeyboardInterrupt, typer.Abort):
+            notice("interrupted", "yellow")
             code = INTERRUPTED
         except UserError as error:
             code = _fail(str(error))

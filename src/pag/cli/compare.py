@@ -146,7 +146,8 @@ def _file(out: Path) -> Path:
 def _draw(pipe: Any, comparison: Comparison, batch: int) -> Image.Image:
     from pag.cli.drawing import draw_with_bar
 
-    images = [drawn.image for drawn in draw_with_bar(pipe, comparison.pictures, batch)]
+    with console.Bar(len(comparison.pictures)) as bar:
+        images = [drawn.image for drawn in draw_with_bar(bar, pipe, comparison.pictures, batch)]
     count = len(comparison.rows)
     columns = [images[start : start + count] for start in range(0, len(images), count)]
     grid = Grid(

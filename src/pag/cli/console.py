@@ -5,12 +5,13 @@ import sys
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Self, final
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-__all__ = ["notice", "printable", "progress", "quiet", "stderr", "stdout", "waiting"]
+__all__ = ["Bar", "notice", "printable", "quiet", "stderr", "stdout", "waiting"]
 
 PIPE_WIDTH = 160
 
@@ -47,19 +48,45 @@ def waiting(what: str) -> Generator[None, None, None]:
         yield
 
 
-@contextmanager
-def progress(images: int) -> Generator[Progress, None, None]:
-    """A bar over `images` images, as its first task, that moves with every sampling step."""
-    columns = (
-        TextColumn("drawing"),
-        BarColumn(bar_width=None),
-        TextColumn("{task.fields[done]}/{task.total:.0f}"),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    out = stderr()
-    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
-        bar.add_task("", total=images, done=0)
-        yield bar
+@final
+class Bar:
+    """A bar over images that moves with every sampling step, and lines that appear above it."""
+
+    def __init__(self, images: int) -> None:
+        out = stderr()
+        columns = (
+            TextColumn("drawing"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[done]}/{task.total:.0f}"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+        )
+        # Standard output is left alone: it may be a pipe, which the bar's redirection would send to the terminal.
+        self._bar = Progress(*columns, console=out, transient=True, disable=not out.is_terminal, redirect_stdout=False)
+        self._task = self._bar.add_task("", total=images, done=0)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def advance(self, images: float) -> None:
+        """Move by that many images' worth of work."""
+        self._bar.advance(self._task, images)
+
+    def finish(self, count: int) -> None:
+        """Say that `count` images are complete."""
+        self._bar.update(self._task, done=count)
+
+    def result(self, text: str) -> None:
+        """Print a line of the command's output; on a terminal above the bar."""
+        shared = sys.stdout.isatty() and not self._bar.disable
+        (self._bar.console if shared else stdout()).print(printable(text), markup=False)
+
+    def notice(self, text: str, style: str = "") -> None:
+        """Print a line that is no output; on a terminal above the bar."""
+        self._bar.console.print(printable(text), style=style, markup=False)
 
 
 @contextmanager

@@ -10,12 +10,10 @@ from pag.generate.sampler import Drawn, draw
 __all__ = ["draw_with_bar"]
 
 
-def draw_with_bar(pipe: Any, pictures: Sequence[Picture], batch: int) -> Iterator[Drawn]:
-    """`draw`, with a bar on the terminal and a line for each image that a safety checker blanked."""
-    with console.progress(len(pictures)) as bar:
-        task = bar.task_ids[0]
-        for done, drawn in enumerate(draw(pipe, pictures, batch, lambda images: bar.advance(task, images)), 1):
-            bar.update(task, done=done)
-            if drawn.blanked:
-                console.notice(f"seed {drawn.picture.seed}: the model's safety checker made this image black", "yellow")
-            yield drawn
+def draw_with_bar(bar: console.Bar, pipe: Any, pictures: Sequence[Picture], batch: int) -> Iterator[Drawn]:
+    """`draw`, shown on `bar`, with a line for each image that the model's safety checker blanked."""
+    for count, drawn in enumerate(draw(pipe, pictures, batch, bar.advance), 1):
+        bar.finish(count)
+        if drawn.blanked:
+            bar.notice(f"seed {drawn.picture.seed}: the model's safety checker made this image black", "yellow")
+        yield drawn

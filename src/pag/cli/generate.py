@@ -81,7 +81,8 @@ def generate(
 
         pipe, sampling = request.open()
         pictures = [Picture(prompt=prompt, seed=seed + index, sampling=sampling) for index in range(num)]
-        for drawn in draw_with_bar(pipe, pictures, batch):
-            path = folder / f"seed-{drawn.picture.seed:06}.png"
-            save(drawn.image, path, drawn.picture)
-            console.stdout().print(str(path), markup=False)
+        with console.Bar(num) as bar:
+            for drawn in draw_with_bar(bar, pipe, pictures, batch):
+                path = folder / f"seed-{drawn.picture.seed:06}.png"
+                save(drawn.image, path, drawn.picture)
+                bar.result(str(path))
