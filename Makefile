@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test slow check docs clean
@@ -11,6 +12,7 @@ help: ## Show the targets.
 
 demo: $(VENV)/.ready ## Draw images with the embedded model into ./demo.
 	$(BIN)/pag compare --out demo
+	$(BIN)/pag generate "cartoon portrait, red curly hair, smiling, blue background" --out demo
 	@echo "Images are in $(CURDIR)/demo"
 
 test: $(VENV)/.ready-dev ## Run the tests.

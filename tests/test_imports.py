@@ -13,7 +13,7 @@ ORDER = (
     ("guidance", "layers"),
     ("families",),
     ("intercept", "rows"),
-    ("caller",),
+    ("caller", "forward"),
     ("denoiser",),
     ("costs",),
     ("_guide",),

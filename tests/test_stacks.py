@@ -116,8 +116,10 @@ class TestOffload:
                 assert zoo.sample(pipe, steps=2, **zoo.prompts()).equal(expected)
 
     def test_sequential_offload(self):
-        """Weights are on the meta device but for the calls of their modules. Parameters are handed over, because
-        accelerate cannot put plain tensors back onto a CPU."""
+        """Weights are on the meta device but for the calls of their modules.
+
+        Parameters are handed over, because accelerate cannot put plain tensors back onto a CPU.
+        """
         pipe = zoo.pipeline()
         expected = check(pipe)
         for model in (pipe.vae, pipe.unet):
@@ -297,10 +299,6 @@ class TestOtherPipelines:
         pipe, arguments = upscaler()
         check(pipe, path="down_blocks.3.attentions.0.attn1", guidance_scale=guidance_scale, **arguments)
 
-    @pytest.mark.xfail(
-        reason="this pipeline passes log(sigma)/4 as the timestep, which is read as a timestep of 1000: the interval "
-        "and the adaptive scale take every step for the last one, silently"
-    )
     def test_an_interval_of_latent_upscaling(self):
         pipe, arguments = upscaler()
         with pag.guide(pipe, S, layers="d0", stop=0.5):

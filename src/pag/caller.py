@@ -88,15 +88,15 @@ class PipelineCaller:
     def progress(self, timestep: Tensor | float | int) -> float:
         """Where the run is: ``1 − t/T`` (waits for the device).
 
-        Schedulers whose timesteps are logarithms of σ do not tell the training timestep; with them progress is the
-        share of the steps that are done.
+        Some schedulers and pipelines pass the logarithm of σ in place of t; with them progress is the share of the
+        steps that are done.
         """
         scheduler = self._pipe.scheduler
-        now = float(timestep.flatten()[0].item() if isinstance(timestep, Tensor) else timestep)
-        if "sigma_data" in scheduler.config or scheduler.config.get("timestep_type") == "continuous":
-            steps: list[float] = scheduler.timesteps.tolist()
-            return steps.index(min(steps, key=lambda step: abs(step - now))) / len(steps)
-        return 1.0 - now / scheduler.config.num_train_timesteps
+        config = scheduler.config
+        if self._convention.log_sigma or "sigma_data" in config or config.get("timestep_type") == "continuous":
+            return (scheduler.step_index or 0) / len(scheduler.timesteps)
+        now = timestep.flatten()[0].item() if isinstance(timestep, Tensor) else timestep
+        return 1.0 - float(now) / config.num_train_timesteps
 
     @property
     def guidance_scale(self) -> float | None:

@@ -80,8 +80,11 @@ def layer_costs(pipe_or_model: Any) -> list[LayerCost]:
     counter = FlopCounterMode(display=False)
     seen = _Trace(counter)
     sites = family.sites(model)
-    overrides = [Override(module := model.get_submodule(site.path), seen.site(site, module)) for site in sites]
+    modules = {site: model.get_submodule(site.path) for site in sites}
+    overrides = [Override(module, seen.site(site, module)) for site, module in modules.items()]
     try:
+        for override in overrides:
+            override.install()
         with torch.no_grad(), counter:
             model(**example)
     finally:

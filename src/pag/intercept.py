@@ -4,7 +4,7 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -37,38 +37,58 @@ class Override:
     """
 
     def __init__(self, module: nn.Module, function: Call, *, outermost: bool = False) -> None:
+        self.module = module
+        self.spent = False
+        """Whether it lies for good beneath somebody else's wrapper, where it must not be installed once more."""
+        self._answer = function
+        self._outermost = outermost
+        self._slot = ""
+        self._had_own = False
+        self._original: Call | None = None
+        self._function: Call | None = None
+
+    def install(self) -> None:
+        """Take the call over, until :meth:`remove`."""
         # A module compiled in place answers through `_compiled_call_impl`; taking over its forward instead
         # would pull the guidance logic into the graph.
-        compiled = vars(module).get("_compiled_call_impl") is not None
-        self._slot = "_compiled_call_impl" if compiled or outermost else "forward"
-        self._module = module
-        self._function: Call | None = function
-        self._had_own = self._slot in vars(module)
-        self._original: Call = getattr(module, self._slot) or module._call_impl  # pyright: ignore[reportPrivateUsage]
-        functools.update_wrapper(self, self._original, updated=())
-        vars(module)[self._slot] = self
+        compiled = vars(self.module).get("_compiled_call_impl") is not None
+        self._slot = "_compiled_call_impl" if compiled or self._outermost else "forward"
+        self._had_own = self._slot in vars(self.module)
+        original: Call = getattr(self.module, self._slot) or self.module._call_impl  # pyright: ignore[reportPrivateUsage]
+        # The same object as last time, so that what torch.compile traced then is good again.
+        if original != self._original:
+            self._original = original
+            functools.update_wrapper(self, original, updated=())
+        self._function = self._answer
+        vars(self.module)[self._slot] = self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Answer for the module."""
+        original = self._original
+        if original is None:
+            raise RuntimeError("This override was never installed.")
         if self._function is None:
-            return self._original(*args, **kwargs)
-        return self._function(self._original, *args, **kwargs)
+            return original(*args, **kwargs)
+        return self._function(original, *args, **kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Call:
-        return copy.deepcopy(self._original, memo)
+        return cast(Call, copy.deepcopy(self._original, memo))
 
     def __reduce__(self) -> Any:
-        return getattr, (self._module, self._slot)
+        return getattr, (self.module, self._slot)
 
     def remove(self) -> None:
         """Give the call back."""
+        if self._function is None:
+            return
         self._function = None
-        if vars(self._module).get(self._slot) is not self:
+        if vars(self.module).get(self._slot) is not self:
+            self.spent = True
             return
         if self._had_own:
-            vars(self._module)[self._slot] = self._original
+            vars(self.module)[self._slot] = self._original
         else:
-            del vars(self._module)[self._slot]
+            del vars(self.module)[self._slot]
 
 
 class AttentionOp(TorchFunctionMode):

@@ -9,7 +9,6 @@ exact, because no module ahead of the point where groups part mixes rows.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -36,17 +35,17 @@ class Rows:
     size: int
     given: tuple[str, ...]
 
-    @cached_property
+    @property
     def groups(self) -> tuple[str, ...]:
         """All groups, in order."""
         return (*self.given, "perturbed")
 
-    @cached_property
+    @property
     def total(self) -> int:
         """Rows of the grown call."""
         return self.size * len(self.groups)
 
-    @cached_property
+    @property
     def normal(self) -> int:
         """Rows that the pipeline passed."""
         return self.size * len(self.given)

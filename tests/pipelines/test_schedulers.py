@@ -25,7 +25,7 @@ def test_the_list_is_whole() -> None:
 
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_scheduler(pipe: Any, name: str) -> None:
-    seeded = {"noise_sampler_seed": 0} if name == "DPMSolverSDEScheduler" else {}
+    seeded: dict[str, Any] = {"noise_sampler_seed": 0} if name == "DPMSolverSDEScheduler" else {}
     pipe.scheduler = SCHEDULERS[name].from_config(zoo.ddim().config, **seeded)
     run: dict[str, Any] = zoo.prompts() | {"steps": 4}
     guided = zoo.sample(pipe, pag_scale=2.0, **run)

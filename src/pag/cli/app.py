@@ -1,6 +1,11 @@
 """The commands, and the one place where a failure becomes a line on stderr and an exit code."""
 
+import signal
 import sys
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Annotated, Any, cast, final
 
 import typer
@@ -36,16 +41,45 @@ class Program(TyperGroup):
         """Run the command line; in standalone mode, exit with 0, 2 (a request to mend) or 130 (Ctrl-C)."""
         if not standalone_mode:
             return super().main(*args, standalone_mode=False, **options)
-        try:
-            code = super().main(*args, standalone_mode=False, **options)
-        except (KeyboardInterrupt, typer.Abort):
+        code: Any = None
+        with interruptions() as interrupted:
+            try:
+                code = super().main(*args, standalone_mode=False, **options)
+            except UserError as error:
+                code = _fail(str(error))
+            except USAGE_ERROR as error:
+                code = _fail(_usage(error))
+            except (KeyboardInterrupt, typer.Abort):
+                code = INTERRUPTED
+            except BaseException:
+                if not interrupted():
+                    raise
+            if interrupted():
+                code = INTERRUPTED
+        if code == INTERRUPTED:
             notice("interrupted", "yellow")
-            code = INTERRUPTED
-        except UserError as error:
-            code = _fail(str(error))
-        except USAGE_ERROR as error:
-            code = _fail(_usage(error))
         sys.exit(code if isinstance(code, int) else 0)
+
+
+@contextmanager
+def interruptions() -> Generator[Callable[[], bool], None, None]:
+    """Tell whether Ctrl-C was pressed: a `KeyboardInterrupt` inside an import can surface as any exception."""
+    pressed: list[int] = []
+
+    def press(number: int, frame: FrameType | None) -> None:
+        pressed.append(number)
+        signal.default_int_handler(number, frame)
+
+    before = signal.getsignal(signal.SIGINT)
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or before is not signal.default_int_handler:  # ignored, as in a shell's background, or set by another
+        yield lambda: False
+        return
+    signal.signal(signal.SIGINT, press)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _fail(message: str) -> int:

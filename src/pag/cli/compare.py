@@ -32,7 +32,7 @@ from pag.cli.request import Request, check_layers
 from pag.generate import Comparison, UserError
 from pag.generate.grid import Grid, draw_grid
 from pag.generate.png import output_folder, save
-from pag.generate.settings import EMBEDDED
+from pag.generate.settings import EMBEDDED, EXAMPLES
 
 __all__ = ["compare"]
 
@@ -129,8 +129,6 @@ def _rows(prompts: Sequence[str] | None, model: str) -> tuple[str, ...]:
         return tuple(prompts)
     if model != EMBEDDED:
         raise UserError("name at least one prompt: only the embedded model brings its own")
-    from pag.generate.models import EXAMPLES
-
     return EXAMPLES
 
 

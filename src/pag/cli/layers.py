@@ -14,9 +14,6 @@ from pag.generate.settings import EMBEDDED
 
 __all__ = ["layers"]
 
-FULL_WIDTH = 118
-"""Columns of a terminal from which on the full module paths fit."""
-
 
 @final
 @dataclass(frozen=True)
@@ -47,7 +44,8 @@ def layers(
         print(json.dumps([asdict(row) for row in rows], indent=2))
         return
     out = console.stdout()
-    wide = out.width >= FULL_WIDTH
+    unlimited = out.options.update(max_width=1000)
+    wide = out.measure(_table(model, rows, True), options=unlimited).maximum <= out.width
     out.print(_table(model, rows, wide))
     out.print(_legend(rows, wide), style="dim")
 

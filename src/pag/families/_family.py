@@ -19,10 +19,12 @@ class Convention:
             ``guidance_scale`` (and rescales by its property ``guidance_rescale``); ``None`` if it computes
             something else, or from values that cannot be read. Any combination whose weights sum to 1 is
             served either way.
+        log_sigma: whether the pipeline passes the logarithm of the noise level where others pass the timestep.
     """
 
     groups: tuple[str, ...] = ("uncond", "cond")
     formula: str | None = "classifier_free"
+    log_sigma: bool = False
 
 
 @dataclass(frozen=True)

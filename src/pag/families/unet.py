@@ -100,6 +100,7 @@ UNET = Family(
     scale=3.0,
     source="arXiv 2403.17377: SD 1.5 text-to-image with CFG 4, layer m0",
     conventions={
+        "StableDiffusionLatentUpscalePipeline": Convention(log_sigma=True),
         "StableDiffusionInstructPix2PixPipeline": Convention(("cond", "image", "uncond"), formula=None),
     },
 )

@@ -14,7 +14,6 @@ from pag.pipelines import StableDiffusionPAGPipeline, demo_pipeline
 from pag.pipelines.demo import DEMO_FOLDER, DEMO_SETTINGS, Settings
 
 __all__ = [
-    "EXAMPLES",
     "choose_device",
     "choose_dtype",
     "default_size",
@@ -28,13 +27,6 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 LOADABLE = ("StableDiffusionPipeline", "StableDiffusionPAGPipeline")
 """What `model_index.json` may say the folder is."""
-
-EXAMPLES = (
-    "cartoon portrait, long pink hair, sunglasses, yellow background",
-    "pixel art portrait, brown hair, beard, green shirt",
-    "portrait, red hat, smiling, blue background",
-)
-"""Prompts that suit the embedded model."""
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
@@ -84,7 +76,7 @@ def load_unet(model: str) -> Any:
     """The U-Net of a model without its weights (on the meta device). Raises UserError."""
     source = str(DEMO_FOLDER) if model == EMBEDDED else model
     _check_name(source)
-    with mendable(f"cannot read the U-Net's configuration of {model}", Exception):
+    with mendable(_cannot("read the U-Net's configuration of", model), Exception):
         config: Any = UNet2DConditionModel.load_config(source, subfolder="unet")
         with torch.device("meta"):
             return UNet2DConditionModel.from_config(config)
@@ -99,11 +91,15 @@ def default_size(pipe: Any) -> tuple[int, int]:
 
 def _check_loadable(model: str) -> None:
     _check_name(model)
-    with mendable(f"cannot load {model}", Exception):
+    with mendable(_cannot("load", model), Exception):
         index = cast(dict[str, Any], DiffusionPipeline.load_config(model))
     kind = index.get("_class_name")
     if kind not in LOADABLE:
         raise UserError(f"cannot load {model}: it is a {kind}, and this command runs {' and '.join(LOADABLE)}")
+
+
+def _cannot(do: str, model: str) -> str:
+    return f"cannot {do} {model}" + ("" if Path(model).is_dir() else " from the Hugging Face hub")
 
 
 def _check_name(model: str) -> None:

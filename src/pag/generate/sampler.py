@@ -42,6 +42,8 @@ def draw(
         UserError: the model refuses the settings.
     """
     for group in _batches(pictures, batch):
+        if hasattr(pipe.scheduler, "noise_sampler_seed"):  # it draws its noise itself, without the generators
+            pipe.scheduler.noise_sampler_seed = [picture.seed for picture in group]
         with (
             mendable(OUT_OF_MEMORY, torch.OutOfMemoryError),
             mendable("the model refuses these settings", ValueError),

@@ -7,12 +7,19 @@ from typing import Any, Self, TypeVar, cast, final, get_args, get_origin, get_ty
 
 from pag.generate.errors import UserError
 
-__all__ = ["EMBEDDED", "Picture", "Sampling", "arguments", "from_json", "shell_command"]
+__all__ = ["EMBEDDED", "EXAMPLES", "Picture", "Sampling", "arguments", "from_json", "shell_command"]
 
 T = TypeVar("T")
 
 EMBEDDED = "embedded"
 """The name of the model that ships with the package."""
+
+EXAMPLES = (
+    "cartoon portrait, long pink hair, sunglasses, yellow background",
+    "pixel art portrait, brown hair, beard, green shirt",
+    "portrait, red hat, smiling, blue background",
+)
+"""Prompts that suit the embedded model."""
 
 
 def _flag(name: str) -> dict[str, str]:
