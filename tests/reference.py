@@ -1,6 +1,6 @@
 """Perturbed-attention guidance by the formula alone: separate forwards of the plain network, and nothing of `pag`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,18 +13,18 @@ class Identity:
     """diffusers' own perturbed self-attention for all rows: it keeps the first half of its rows unperturbed."""
 
     def __call__(self, attn: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        both = torch.cat([hidden_states, hidden_states])
+        both: Any = torch.cat([hidden_states, hidden_states])
         return PAGIdentitySelfAttnProcessor2_0()(attn, both).chunk(2)[1]
 
 
 @contextmanager
-def perturbed(model: nn.Module, paths: Sequence[str]) -> Iterator[None]:
+def perturbed(model: nn.Module, paths: Sequence[str]) -> Generator[None]:
     """The network with perturbed self-attention at the paths."""
     modules = [model.get_submodule(path) for path in paths]
     before = [module.processor for module in modules]
     for module in modules:
         vars(module).pop("processor", None)
-        module._modules.pop("processor", None)
+        module._modules.pop("processor", None)  # pyright: ignore
         module.processor = Identity()  # pyright: ignore
     try:
         yield
@@ -37,7 +37,7 @@ def perturbed(model: nn.Module, paths: Sequence[str]) -> Iterator[None]:
 @contextmanager
 def guided(
     pipe: Any, scale: float, paths: Sequence[str], groups: Mapping[int, tuple[int, int]] | None = None
-) -> Iterator[None]:
+) -> Generator[None]:
     """Add ``s·(c − ĉ)`` to all rows that the pipeline's U-Net returns: weights that sum to 1 carry it through.
 
     Args:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -172,7 +172,7 @@ def test_arguments_by_position_are_as_good_as_by_name():
     assert by_position[0].equal(by_name)
 
 
-OFF: tuple[dict[str, float], ...] = ({"scale": 0.0}, {"start": 0.51}, {"stop": 0.5}, {"adaptive_scale": 0.006})
+OFF: tuple[dict[str, Any], ...] = ({"scale": 0.0}, {"start": 0.51}, {"stop": 0.5}, {"adaptive_scale": 0.006})
 """Timestep 500 of 1000 is progress 0.5, where the adaptive scale of 3 − 0.006·500 has come down to 0."""
 
 
@@ -184,7 +184,8 @@ def test_off_is_exact_and_costs_no_row(kind: str, g: float):
     rows: list[int] = []
     hook = network(kind).conv_out.register_forward_hook(lambda _module, _inputs, out: rows.append(out.shape[0]))
     for off in OFF:
-        with pag.guide(step, layers=paths(kind)[0], **{"scale": S, **off}):
+        settings: dict[str, Any] = {"scale": S, **off}
+        with pag.guide(step, layers=paths(kind)[0], **settings):
             assert step(given).equal(expected), off
     assert step(given).equal(expected)
     hook.remove()
@@ -316,7 +317,7 @@ def test_half_precision_loses_no_more_than_the_network_does(kind: str, g: float,
     exact = {name: value.float() if name != "added_cond_kwargs" else {k: v.float() for k, v in value.items()}
              for name, value in given.items() if name != "timestep"} | {"timestep": given["timestep"]}  # fmt: skip
     path = paths(kind)[1]
-    half = zoo.unet(kind).to(dtype)
+    half = cast(Any, zoo.unet(kind)).to(dtype)
     own = rms(half(**given)[0].detach() - network(kind)(**exact)[0].detach())
     step = Step(half, g)
     with pag.guide(step, S, layers=path):

@@ -20,7 +20,7 @@ network, autoencoder = cache(zoo.unet), cache(zoo.vae)
 
 def compare(plain: str, kind: str = "sd15", *, settings: dict[str, Any] | None = None, **arguments: Any) -> Tensor:
     """Run both with the same networks, seeds and settings; returns the latents."""
-    parts = {"unet": network(kind), "vae": autoencoder(), **arguments.pop("components", {})}
+    parts: dict[str, Any] = {"unet": network(kind), "vae": autoencoder(), **arguments.pop("components", {})}
     settings = {"pag_scale": 3.0, "pag_applied_layers": ["mid"], "pag_adaptive_scale": 0.0} | (settings or {})
     given = {**zoo.prompts(), **arguments}
     theirs, ours = zoo.pipeline(peer(plain.removesuffix("Pipeline")), **parts), zoo.pipeline(plain, **parts)
@@ -84,7 +84,7 @@ def test_guidance_rescale(amount: float, guidance_scale: float):
 def test_a_prompt_in_words():
     components = {"tokenizer": zoo.tokenizer(), "text_encoder": zoo.text_encoder()}
     words = {"prompt": "a cat", "negative_prompt": "b"}
-    no_embeddings = {"prompt_embeds": None, "negative_prompt_embeds": None}
+    no_embeddings: dict[str, Any] = {"prompt_embeds": None, "negative_prompt_embeds": None}
     compare("StableDiffusionPipeline", components=components, **words, **no_embeddings)
 
 

@@ -6,7 +6,7 @@ separate forwards and uses nothing of ours. Not shown here for want of a GPU: th
 """
 
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import accelerate
 import pytest
@@ -123,7 +123,9 @@ class TestOffload:
         pipe = zoo.pipeline()
         expected = check(pipe)
         for model in (pipe.vae, pipe.unet):
-            weights = {name: nn.Parameter(value, requires_grad=False) for name, value in model.state_dict().items()}
+            weights: dict[str, Tensor] = {
+                name: nn.Parameter(value, requires_grad=False) for name, value in model.state_dict().items()
+            }
             accelerate.cpu_offload(model, torch.device("cpu"), state_dict=weights)
         assert pipe.unet.conv_in.weight.is_meta
         with pag.guide(pipe, S):
@@ -146,7 +148,7 @@ class TestTheVae:
     @pytest.mark.parametrize("option", ["enable_slicing", "enable_tiling"])
     def test_slicing_and_tiling(self, option: str):
         pipe = zoo.pipeline()
-        arguments = {**zoo.prompts(2), "seeds": (0, 1), "output_type": "pt"}
+        arguments: dict[str, Any] = {**zoo.prompts(2), "seeds": (0, 1), "output_type": "pt"}
         with pag.guide(pipe, S):
             expected = zoo.sample(pipe, **arguments)
             getattr(pipe.vae, option)()
@@ -156,8 +158,8 @@ class TestTheVae:
 class TestTheRun:
     def test_cfg_that_is_cut_off(self):
         """From the second step on the pipeline passes one row and combines nothing."""
-        cutoff = {
-            "callback_on_step_end": SDCFGCutoffCallback(cutoff_step_ratio=None, cutoff_step_index=0),
+        cutoff: dict[str, Any] = {
+            "callback_on_step_end": cast(Any, SDCFGCutoffCallback)(cutoff_step_ratio=None, cutoff_step_index=0),
             "callback_on_step_end_tensor_inputs": ["prompt_embeds"],
         }
         full, cut = check(zoo.pipeline()), check(zoo.pipeline(), **cutoff)
@@ -181,7 +183,7 @@ class TestTheRun:
 
     def test_a_tokenizer_and_text_encoder(self):
         pipe = zoo.pipeline(tokenizer=zoo.tokenizer(), text_encoder=zoo.text_encoder())
-        texts = {"prompt": "a cat", "negative_prompt": "b"}
+        texts: dict[str, Any] = {"prompt": "a cat", "negative_prompt": "b"}
         check(pipe, **texts, prompt_embeds=None, negative_prompt_embeds=None)
 
 
@@ -210,7 +212,7 @@ class TestAdapters:
         adapter = adapters[0] if count == 1 else MultiAdapter(adapters).eval()
         pipe = zoo.pipeline("StableDiffusionAdapterPipeline", adapter=adapter)
         pictures = [Image.new("RGB", (32, 32), color) for color in ("red", "green")]
-        scales = {} if count == 1 else {"adapter_conditioning_scale": [0.7, 0.4]}
+        scales: dict[str, Any] = {} if count == 1 else {"adapter_conditioning_scale": [0.7, 0.4]}
         image: Any = pictures[0] if count == 1 else pictures
         adapted = check(pipe, image=image, guidance_scale=guidance_scale, **scales)
         assert zoo.difference(adapted, check(zoo.pipeline(), guidance_scale=guidance_scale)) > 1e-3
@@ -244,7 +246,8 @@ network, autoencoder = cache(zoo.unet), cache(zoo.vae)
 
 def other(cls: str, kind: str = "sd15", **components: Any) -> Any:
     """A pipeline on networks that no test changes."""
-    return zoo.pipeline(cls, **{"unet": network(kind), "vae": autoencoder(), **components})
+    parts: dict[str, Any] = {"unet": network(kind), "vae": autoencoder(), **components}
+    return zoo.pipeline(cls, **parts)
 
 
 class TestOtherPipelines:
@@ -290,8 +293,8 @@ class TestOtherPipelines:
             image_encoder=zoo.image_encoder(),
             feature_extractor=zoo.feature_extractor(),
         )
-        no_text = {"prompt_embeds": None, "negative_prompt_embeds": None}
-        plain = {"image": zoo.picture(size=30), "guidance_scale": guidance_scale}
+        no_text: dict[str, Any] = {"prompt_embeds": None, "negative_prompt_embeds": None}
+        plain: dict[str, Any] = {"image": zoo.picture(size=30), "guidance_scale": guidance_scale}
         check(pipe_without(pipe, no_text), **plain, **no_text)
 
     @pytest.mark.parametrize("guidance_scale", [1.0, 4.0], ids=["alone", "cfg"])
@@ -307,11 +310,11 @@ class TestOtherPipelines:
 
     def test_latent_consistency(self):
         pipe = other("LatentConsistencyModelPipeline", "lcm", scheduler=LCMScheduler())
-        texts = {"negative_prompt_embeds": None}
+        texts: dict[str, Any] = {"negative_prompt_embeds": None}
         check(pipe_without(pipe, texts), original_inference_steps=20, guidance_scale=8.0, **texts)
 
 
-def pipe_without(pipe: Any, absent: dict[str, None]) -> Any:
+def pipe_without(pipe: Any, absent: dict[str, Any]) -> Any:
     """The pipeline, called without arguments that it does not know."""
 
     class Narrow:

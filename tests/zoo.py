@@ -93,7 +93,7 @@ CONTRACT = ("sd15", "sd2", "sdxl", "upscaler", "pix2pix", "inpaint", "lcm", "lat
 def unet(kind: str = "sd15", **config: Any) -> UNet2DConditionModel:
     """A new U-Net; the same weights every time. Its layers are strong enough to be seen through the noise."""
     torch.manual_seed(1)
-    model = cast(UNet2DConditionModel, UNet2DConditionModel(**(_SD | UNETS[kind] | config)).eval())
+    model = UNet2DConditionModel(**(_SD | UNETS[kind] | config)).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith((".to_v.weight", ".to_out.0.weight", ".to_q.weight", ".to_k.weight")):
@@ -127,17 +127,16 @@ def inputs(model: UNet2DConditionModel, rows: int, *, seed: int = 0) -> dict[str
 def vae(**config: Any) -> AutoencoderKL:
     """An autoencoder that halves height and width."""
     torch.manual_seed(2)
-    model = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D", "DownEncoderBlock2D"),
-        up_block_types=("UpDecoderBlock2D", "UpDecoderBlock2D"),
-        block_out_channels=(8, 8),
-        layers_per_block=1,
-        norm_num_groups=4,
-        latent_channels=4,
-        sample_size=2 * SIZE,
-        **config,
-    )
-    return cast(AutoencoderKL, model.eval())
+    tiny: dict[str, Any] = {
+        "down_block_types": ("DownEncoderBlock2D", "DownEncoderBlock2D"),
+        "up_block_types": ("UpDecoderBlock2D", "UpDecoderBlock2D"),
+        "block_out_channels": (8, 8),
+        "layers_per_block": 1,
+        "norm_num_groups": 4,
+        "latent_channels": 4,
+        "sample_size": 2 * SIZE,
+    }
+    return AutoencoderKL(**(tiny | config)).eval()
 
 
 def controlnet(seed: int = 3) -> ControlNetModel:
@@ -155,7 +154,7 @@ def controlnet(seed: int = 3) -> ControlNetModel:
     with torch.no_grad():
         for parameter in (*model.controlnet_down_blocks.parameters(), *model.controlnet_mid_block.parameters()):
             nn.init.normal_(parameter, std=0.2)
-    return cast(ControlNetModel, model.eval())
+    return model.eval()
 
 
 def text_encoder() -> CLIPTextModel:
@@ -186,8 +185,15 @@ def tokenizer() -> CLIPTokenizer:
 
 def ddim(**config: Any) -> DDIMScheduler:
     """A scheduler without noise between the steps."""
-    stable_diffusion = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
-    return DDIMScheduler(**(stable_diffusion | {"clip_sample": False, "set_alpha_to_one": False} | config))
+    stable_diffusion: dict[str, Any] = {
+        "beta_schedule": "scaled_linear",
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "steps_offset": 1,
+        "clip_sample": False,
+        "set_alpha_to_one": False,
+    }
+    return DDIMScheduler(**(stable_diffusion | config))
 
 
 def pipeline(cls: str = "StableDiffusionPipeline", kind: str = "sd15", **components: Any) -> Any:
@@ -202,14 +208,14 @@ def pipeline(cls: str = "StableDiffusionPipeline", kind: str = "sd15", **compone
     return pipe
 
 
-def prompts(count: int = 1, *, seed: int = 5) -> dict[str, Tensor]:
+def prompts(count: int = 1, *, seed: int = 5) -> dict[str, Any]:
     """Embeddings of prompts and negative prompts."""
     generator = torch.Generator().manual_seed(seed)
     names = ("prompt_embeds", "negative_prompt_embeds")
     return {name: torch.randn(count, TOKENS, TEXT, generator=generator) for name in names}
 
 
-def pooled(count: int = 1, *, seed: int = 6) -> dict[str, Tensor]:
+def pooled(count: int = 1, *, seed: int = 6) -> dict[str, Any]:
     """Pooled embeddings, as SDXL wants on top."""
     generator = torch.Generator().manual_seed(seed)
     names = ("pooled_prompt_embeds", "negative_pooled_prompt_embeds")
@@ -246,7 +252,7 @@ def ip_adapter(model: UNet2DConditionModel) -> dict[str, Any]:
     number = 1
     for name in model.attn_processors:
         if name.endswith("attn2.processor"):
-            width = model.get_submodule(name.removesuffix(".processor")).to_k.out_features  # pyright: ignore
+            width = cast(Any, model.get_submodule(name.removesuffix(".processor"))).to_k.out_features
             layers[f"{number}.to_k_ip.weight"] = torch.randn(width, TEXT)
             layers[f"{number}.to_v_ip.weight"] = torch.randn(width, TEXT)
         number += name.endswith("attn2.processor") * 2

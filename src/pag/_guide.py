@@ -57,7 +57,10 @@ class Guide:
         """
         inner = uncompiled(self._model)
         if inner in _guided:
-            raise RuntimeError(f"The denoiser is guided already, by {_guided[inner]()}. Detach that first.")
+            raise RuntimeError(
+                f"The denoiser is guided already, by {_guided[inner]()}. Detach that first. "
+                "(A PAG pipeline's own guidance is off with pag_scale=0.)"
+            )
         caller = PipelineCaller(self._pipe, self._family.convention(self._pipe))
         denoiser = GuidedDenoiser(self._model, self._family, self.sites, self.guidance, caller)
         denoiser.attach(owner=self)
