@@ -38,6 +38,7 @@ class RuntimeMembers(griffe.Extension):
                 cls.set_member(name, attribute(name, member))
             elif callable(function := getattr(runtime, name)):
                 cls.set_member(name, method(name, function, member))
+        cls.docstring = docstring(runtime.__doc__, cls)
 
 
 def ordered_names(cls: type) -> Iterator[str]:
@@ -70,7 +71,8 @@ def method(name: str, function: Callable[..., Any], member: object) -> griffe.Fu
         name, parameters=griffe.Parameters(*parameters), returns=annotation(signature.return_annotation)
     )
     found.labels |= {"classmethod"} if isinstance(member, classmethod) else set()
-    found.docstring = docstring(function.__doc__, found)
+    if name != "__init__":  # the class's docstring has its arguments
+        found.docstring = docstring(function.__doc__, found)
     return found
 
 

@@ -15,9 +15,9 @@ EMBEDDED = "embedded"
 """The name of the model that ships with the package."""
 
 EXAMPLES = (
-    "cartoon portrait, long pink hair, sunglasses, yellow background",
-    "pixel art portrait, brown hair, beard, green shirt",
-    "portrait, red hat, smiling, blue background",
+    "pixel art portrait, blonde hair, purple shirt, green background",
+    "cartoon portrait, red hat, sunglasses, green shirt, purple background",
+    "pixel art portrait, blue hat, white shirt, orange background",
 )
 """Prompts that suit the embedded model."""
 

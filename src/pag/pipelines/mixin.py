@@ -66,12 +66,12 @@ class PAGMixin:
 
     @property
     def pag_scale(self) -> float:
-        """S of the current or last call."""
+        """The scale s of the current or last call."""
         return self._pag_schedule.scale
 
     @property
     def pag_adaptive_scale(self) -> float:
-        """A of the current or last call, in ``max(0, s − a·(1000 − t))``."""
+        """The fall a of the current or last call, in ``max(0, s − a·(1000 − t))``."""
         return self._pag_schedule.adaptive_scale
 
     @property
