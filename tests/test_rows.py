@@ -93,7 +93,6 @@ def test_masks_part_with_the_rows():
     normal, perturbed = rows.split(torch.arange(3))
     assert normal is not None and perturbed is not None  # noqa: PT018
     assert (normal.tolist(), perturbed.tolist()) == ([0, 1], [2])
-    assert rows.split(None) == (None, None)
 
 
 def test_equal_looks_at_every_tensor_that_carries_rows():

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from pag.denoiser import GuidedDenoiser
 from pag.families import Family, denoiser_of, family_of
 from pag.guidance import Guidance
-from pag.intercept import AttentionOp, Call, Override, meta_copy, native_call, uncompiled
+from pag.intercept import AttentionOp, Call, Override, install, meta_copy, native_call, remove, uncompiled
 from pag.layers import Layers, Site, select
 from pag.rows import Rows
 
@@ -82,14 +82,12 @@ def layer_costs(pipe_or_model: Any) -> list[LayerCost]:
     sites = family.sites(model)
     modules = {site: model.get_submodule(site.path) for site in sites}
     overrides = [Override(module, seen.site(site, module)) for site, module in modules.items()]
+    install(overrides)
     try:
-        for override in overrides:
-            override.install()
         with torch.no_grad(), counter:
             model(**example)
     finally:
-        for override in overrides:
-            override.remove()
+        remove(overrides)
     total = counter.get_total_flops()
     costs: list[LayerCost] = []
     for site in sites:

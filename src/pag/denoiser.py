@@ -11,7 +11,7 @@ from pag.caller import Caller
 from pag.families import Family
 from pag.forward import guided_forward
 from pag.guidance import Guidance
-from pag.intercept import Call, Override, parameter_names, sample_of, uncompiled, with_sample
+from pag.intercept import Call, Override, install, parameter_names, remove, sample_of, uncompiled, with_sample
 from pag.layers import Site
 from pag.rows import Rows, Stage
 
@@ -53,19 +53,17 @@ class GuidedDenoiser:
         Args:
             owner: an object that lives as long as the model is guided.
         """
-        self._owner = owner
+        self._forward.attach()
         try:
-            self._forward.attach()
-            for call in self._calls:
-                call.install()
+            install(self._calls)
         except BaseException:
-            self.detach()
+            self._forward.detach()
             raise
+        self._owner = owner
 
     def detach(self) -> None:
         """Give all calls back, the last one first."""
-        for call in reversed(self._calls):
-            call.remove()
+        remove(self._calls)
         self._forward.detach()
         self._owner = None
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pag.families import Family
-from pag.intercept import AttentionOp, Call, Override, native_call, processor_name
+from pag.intercept import AttentionOp, Call, Override, install, native_call, processor_name, remove
 from pag.layers import Site
 from pag.perturbations import PERTURBATIONS, Tokens
 from pag.rows import Rows, Stage
@@ -50,18 +50,12 @@ class GuidedForward:
         return same and not any(override.spent for override in mine)
 
     def attach(self) -> None:
-        """Take over the calls; all of them or, on an error, none."""
-        try:
-            for override in self._overrides:
-                override.install()
-        except BaseException:
-            self.detach()
-            raise
+        """Take over the calls."""
+        install(self._overrides)
 
     def detach(self) -> None:
         """Give the calls back."""
-        for override in self._overrides:
-            override.remove()
+        remove(self._overrides)
 
     @contextmanager
     def running(self, rows: Rows, stage: Stage) -> Generator[None]:
@@ -119,8 +113,8 @@ class GuidedForward:
         **options: Any,
     ) -> Tensor:
         self._perturbed.append(path)
-        q, k, v = ((tensor[: rows.normal], tensor[rows.normal :]) for tensor in (query, key, value))
-        normal_mask, perturbed_mask = rows.split(attn_mask)
+        q, k, v = (rows.split(tensor) for tensor in (query, key, value))
+        normal_mask, perturbed_mask = (None, None) if attn_mask is None else rows.split(attn_mask)
         normal = op(q[0], k[0], v[0], normal_mask, *args, **options)
 
         def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import copy
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -89,6 +89,22 @@ class Override:
             vars(self.module)[self._slot] = self._original
         else:
             del vars(self.module)[self._slot]
+
+
+def install(overrides: Sequence[Override]) -> None:
+    """Take over the calls of several modules: all of them or, on an error, none."""
+    try:
+        for override in overrides:
+            override.install()
+    except BaseException:
+        remove(overrides)
+        raise
+
+
+def remove(overrides: Sequence[Override]) -> None:
+    """Give the calls of several modules back, the last one first."""
+    for override in reversed(overrides):
+        override.remove()
 
 
 class AttentionOp(TorchFunctionMode):

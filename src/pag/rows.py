@@ -103,9 +103,9 @@ class Rows:
 
         return _map(one, value)
 
-    def split(self, tensor: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """The normal and the perturbed rows of an optional tensor; one that carries no rows serves both."""
-        if tensor is None or not self._carries(tensor):
+    def split(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
+        """The normal and the perturbed rows of a tensor; one that carries no rows serves both."""
+        if not self._carries(tensor):
             return tensor, tensor
         return tensor[: self.normal], tensor[self.normal :]
 
