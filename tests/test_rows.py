@@ -91,7 +91,6 @@ def test_a_wrong_number_of_rows_is_named_with_the_argument(count: int):
 def test_masks_part_with_the_rows():
     rows = Rows(1, ("uncond", "cond"))
     normal, perturbed = rows.split(torch.arange(3))
-    assert normal is not None and perturbed is not None  # noqa: PT018
     assert (normal.tolist(), perturbed.tolist()) == ([0, 1], [2])
 
 
