@@ -16,8 +16,7 @@ SPLITS = {"train": (0, 28_000), "val": (28_000, 30_000), "test": (30_000, 41_000
 
 CLOTH = ("red", "blue", "green", "yellow", "purple", "white", "black")
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
-    "style": ("pixel art", "cartoon"),
-    "hair": ("long", "short", "curly", "bob", "pigtails", "mohawk", "bun", "bald"),
+    "hair": ("long", "short", "spiky", "bob", "pigtails", "mohawk", "bun", "bald"),
     "hair_color": ("black", "brown", "blonde", "red", "blue", "pink", "gray"),
     "hat": ("none", "red", "blue", "green", "yellow", "purple"),
     "eyewear": ("none", "glasses", "sunglasses"),
@@ -44,22 +43,18 @@ def draw(seed: int) -> Avatar:
 
 
 def visible(avatar: Avatar) -> set[str]:
-    """The attributes that can be seen (a hat hides the hair, the cartoon beard hides the mouth)."""
+    """The attributes that can be seen (a hat hides the hair)."""
     seen = set(ATTRIBUTES)
     if avatar["hat"] != "none":
         seen -= {"hair", "hair_color"}
     elif avatar["hair"] == "bald" and avatar["beard"] == "none":
         seen -= {"hair_color"}
-    if avatar["beard"] == "beard" and avatar["style"] == "cartoon":
-        seen -= {"mouth"}
     return seen
 
 
 def caption(avatar: Avatar, rng: random.Random, keep: float = 0.75) -> tuple[str, set[str]]:
     """A natural short phrase and the attributes it names. Each attribute is named with probability ``keep``."""
     named = {name for name in ATTRIBUTES if name in visible(avatar) and rng.random() < keep}
-    if rng.random() < 0.6:
-        named |= {"style"}
     a, words = avatar, list[str]()
     if "hair" in named and a["hair"] == "bald":
         words.append("bald")
@@ -86,11 +81,10 @@ def caption(avatar: Avatar, rng: random.Random, keep: float = 0.75) -> tuple[str
         words.append(f"{a['background']} background")
     if rng.random() < 0.5:
         rng.shuffle(words)
-    head = f"{a['style']} portrait" if "style" in named else "portrait"
     unsaid = {n for n in ("hat", "eyewear", "beard") if a[n] == "none"}
     if "shirt" not in named or a["pattern"] == "plain":
         unsaid |= {"pattern"}
-    return ", ".join([head, *words]), named - unsaid
+    return ", ".join(["pixel art portrait", *words]), named - unsaid
 
 
 def load(split: str) -> tuple[np.ndarray, list[Avatar]]:

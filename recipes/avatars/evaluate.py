@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import random
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from multiprocessing import get_context
 
 import numpy as np
 import torch
@@ -23,9 +26,9 @@ import pag
 RESULTS = HERE / "results"
 MODEL = HERE.parents[1] / "src/pag/assets/avatars"
 CACHE = WORK / "evaluation"
-BATCH, CHUNK = 100, 500
+BATCH = 25
 LAYERS = (("mid",), ("down_blocks.1",), ("up_blocks.0",), ("down_blocks.0",), ("up_blocks.1",), ("mid", "up_blocks.0"))
-SCALES = {"pag": (1, 2, 4), "cfg": (1.5, 2, 3, 5), "both": (0.5, 1, 2)}
+SCALES = {"layers": (0.25, 1, 2), "pag": (0.25, 0.5, 1, 2), "cfg": (1.5, 2, 3, 5), "both": (0.25, 0.5, 1)}
 
 
 @dataclass(frozen=True)
@@ -67,16 +70,29 @@ def pipeline() -> StableDiffusionPipeline:
 def draw(row: Row, start: int, stop: int) -> np.ndarray:
     """Images (stop - start, 64, 64, 3) uint8; image i depends on seed i and prompt i alone."""
     pipe, texts = pipeline(), prompts_of(row.prompts, stop)[0]
-    guided = pag.guide(pipe, scale=row.s, layers=list(row.layers)) if row.s else contextlib.nullcontext()
-    found = []
-    with guided:
-        for i in range(start, stop, BATCH):
-            seeds = [torch.Generator().manual_seed(j) for j in range(i, min(i + BATCH, stop))]
-            options = {"guidance_scale": row.g, "num_inference_steps": row.steps, "generator": seeds}
-            prompts = texts[i : i + BATCH]
-            images = pipe(prompts, height=64, width=64, output_type="np", **options).images
-            found.append((images * 255).round().astype(np.uint8))
-    return np.concatenate(found)
+    seeds = [torch.Generator().manual_seed(i) for i in range(start, stop)]
+    options = {"guidance_scale": row.g, "num_inference_steps": row.steps, "generator": seeds, "output_type": "np"}
+    with pag.guide(pipe, scale=row.s, layers=list(row.layers)) if row.s else contextlib.nullcontext():
+        images = pipe(texts[start:stop], height=64, width=64, **options).images
+    return (images * 255).round().astype(np.uint8)
+
+
+def look(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Features (n, 1280) of images and the attributes (n, A) that the classifier finds."""
+    labels = predict(load_classifier(), images)
+    return extractor()(images).astype(np.float32), torch.stack([labels[name] for name in ATTRIBUTES], 1).numpy()
+
+
+def sample(job: tuple[Row, int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features and found attributes of some of a row's samples, and the first few as pictures."""
+    images = draw(*job)
+    return *look(images), images
+
+
+@cache
+def pool() -> ProcessPoolExecutor:
+    """One process per core, each on one thread: faster than two threads on networks as small as these."""
+    return ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), torch.set_num_threads, (1,))
 
 
 @cache
@@ -84,12 +100,18 @@ def extractor() -> Features:
     return Features()
 
 
+def real_features(first: int, last: int) -> np.ndarray:
+    return look(load("test")[0][first:last])[0]
+
+
 @cache
 def real(first: int, last: int) -> np.ndarray:
     """Features of fresh real images of the test split."""
     path = CACHE / f"real-{first}-{last}.npy"
     if not path.exists():
-        np.save(path, extractor()(load("test")[0][first:last]).astype(np.float32))
+        starts = range(first, last, BATCH)
+        parts = pool().map(real_features, starts, [min(start + BATCH, last) for start in starts])
+        np.save(path, np.concatenate(list(parts)))
     return np.load(path)
 
 
@@ -105,17 +127,22 @@ def grow(row: Row, n: int) -> tuple[np.ndarray, np.ndarray]:
     if path.exists():
         with np.load(path) as stored:
             features, found = stored["features"], stored["found"]
-    while (done := len(features)) < n:
+    if (done := len(features)) < n:
         clock = time.time()
-        images = draw(row, done, min(n, done + CHUNK))
-        features = np.concatenate([features, extractor()(images).astype(np.float32)])
-        labels = predict(load_classifier(), images)
-        found = np.concatenate([found, torch.stack([labels[name] for name in ATTRIBUTES], 1).numpy()])
+        jobs = [(row, start, min(start + BATCH, n)) for start in range(done, n, BATCH)]
+        parts = list(pool().map(sample, jobs))
+        features = np.concatenate([features, *(part[0] for part in parts)])
+        found = np.concatenate([found, *(part[1] for part in parts)])
         np.savez(path, features=features, found=found)
         if done == 0:
-            sheet = images[:48].reshape(4, 12, 64, 64, 3).transpose(0, 2, 1, 3, 4).reshape(256, 768, 3)
+            sheet = (
+                np.concatenate([part[2] for part in parts])[:48]
+                .reshape(4, 12, 64, 64, 3)
+                .transpose(0, 2, 1, 3, 4)
+                .reshape(256, 768, 3)
+            )
             Image.fromarray(sheet).save(CACHE / f"{row.key}.png")
-        print(f"{row.key} {done + len(images)} {time.time() - clock:.0f} s", flush=True)
+        print(f"{row.key} {n} {time.time() - clock:.0f} s", flush=True)
     return features[:n], found[:n]
 
 
@@ -164,7 +191,7 @@ def sweeps(base: Row, n: int) -> list[Row]:
     cond = replace(base, prompts="held-out")
     measure(base, n)
     measure(cond, n)
-    layer = best([replace(base, s=2, layers=layers) for layers in LAYERS], n).layers
+    layer = best([replace(base, s=s, layers=layers) for layers in LAYERS for s in SCALES["layers"]], n).layers
     pag_only = best([replace(base, s=s, layers=layer) for s in SCALES["pag"]], n)
     cfg = best([replace(cond, g=g) for g in SCALES["cfg"]], n)
     both = best([replace(cfg, s=s, layers=layer) for s in SCALES["both"]], n)
@@ -176,18 +203,20 @@ def sweeps(base: Row, n: int) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--n", type=int, default=5000, help="samples of a main row")
-    parser.add_argument("--sweep-n", type=int, default=500)
-    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--sweep-n", type=int, default=300, help="samples of a row of the sweeps")
+    parser.add_argument("--steps", type=int, default=6, help="sampling steps of a main row")
+    parser.add_argument("--sweep-steps", type=int, default=8)
     parser.add_argument("--minutes", type=float, default=0, help="stop growing the main rows after this time")
     args = parser.parse_args()
     start = time.time()
     for folder in (RESULTS, CACHE):
         folder.mkdir(exist_ok=True)
     floor(args.sweep_n)
-    rows = sweeps(Row("empty", steps=args.steps), args.sweep_n)
+    best_rows = sweeps(Row("empty", steps=args.sweep_steps), args.sweep_n)
+    rows = [replace(row, steps=args.steps) for row in best_rows]
     n = 0
     while n < args.n and not (args.minutes and time.time() - start > 60 * args.minutes):
-        n = min(args.n, n + CHUNK)
+        n = min(args.n, n + 1000)
         for row in rows:
             grow(row, n)
     floor(n)

@@ -2,7 +2,7 @@
 // Usage: node render.mjs attributes.jsonl images.raw
 import fs from "node:fs";
 import { createAvatar } from "@dicebear/core";
-import { personas, pixelArt } from "@dicebear/collection";
+import { pixelArt } from "@dicebear/collection";
 import { Resvg } from "@resvg/resvg-js";
 
 const SIZE = 64;
@@ -12,64 +12,44 @@ const COLORS = {
   background: { blue: "8ec5f2", green: "9fe0a0", pink: "f7b0cf", yellow: "f8e48a", purple: "c0a8ee", gray: "c4c6ca", orange: "f9bc80" },
   skin: { light: "f6d3b0", brown: "b87a4b", dark: "6e4427" },
 };
-const PIXEL = {
+const VARIANTS = {
   hair: {
-    long: ["long01", "long02", "long03", "long12", "long13"], short: ["short01", "short03", "short10", "short14", "short17"],
-    curly: ["long15", "short11", "short13"], bob: ["long04", "long16"], pigtails: ["long18"], mohawk: ["short05", "short21"],
+    long: ["long02", "long03", "long07", "long12", "long13"], short: ["short01", "short03", "short10", "short14", "short17"],
+    spiky: ["long15", "short11", "short13"], bob: ["long04", "long16"], pigtails: ["long18"], mohawk: ["short05", "short21"],
     bun: ["long05"], bald: ["short04"],
   },
-  mouth: { smiling: ["happy12"], frowning: ["sad01"], surprised: ["happy01"] },
-  eyewear: { glasses: ["light01", "light03", "light05", "light06"], sunglasses: ["dark02", "dark05", "dark06"] },
+  mouth: { smiling: ["happy09"], frowning: ["sad01"], surprised: ["happy01"] },
+  eyewear: { glasses: ["light05", "light06", "light07"], sunglasses: ["dark02", "dark03"] },
   hat: ["variant01", "variant02", "variant06", "variant09"],
   beard: ["variant05", "variant06", "variant07"],
   eyes: ["variant01", "variant05", "variant09", "variant10"],
   clothing: ["variant03", "variant12", "variant14", "variant17"],
 };
-const PERSONAS = {
-  hair: {
-    long: ["long", "extraLong"], short: ["shortCombover", "shortComboverChops"], curly: ["curly", "curlyHighTop"],
-    bob: ["bobBangs", "bobCut"], pigtails: ["pigtails"], mohawk: ["mohawk"], bun: ["straightBun", "curlyBun"], bald: ["bald"],
-  },
-  mouth: { smiling: ["bigSmile"], frowning: ["frown"], surprised: ["surprise"] },
-};
 
-function pixelSvg(a) {
-  const svg = createAvatar(pixelArt, {
+function portrait(a) {
+  const drawn = createAvatar(pixelArt, {
     seed: String(a.seed), size: SIZE, accessoriesProbability: 0,
     backgroundColor: [COLORS.background[a.background]], skinColor: [COLORS.skin[a.skin]],
-    hair: PIXEL.hair[a.hat === "none" ? a.hair : "short"],
+    hair: VARIANTS.hair[a.hat === "none" ? a.hair : "short"],
     hairColor: [a.hair === "bald" && a.hat === "none" ? "transparent" : COLORS.hair[a.hair_color]],
-    hat: PIXEL.hat, hatColor: [COLORS.cloth[a.hat === "none" ? "red" : a.hat]], hatProbability: a.hat === "none" ? 0 : 100,
-    glasses: PIXEL.eyewear[a.eyewear] ?? [], glassesColor: ["191919"], glassesProbability: a.eyewear === "none" ? 0 : 100,
-    beard: PIXEL.beard, beardProbability: a.beard === "beard" ? 100 : 0,
-    mouth: PIXEL.mouth[a.mouth], mouthColor: ["d0504a"], eyes: PIXEL.eyes,
-    clothing: a.pattern === "checkered" ? ["variant06"] : PIXEL.clothing, clothingColor: [COLORS.cloth[a.shirt]],
+    hat: VARIANTS.hat, hatColor: [COLORS.cloth[a.hat === "none" ? "red" : a.hat]], hatProbability: a.hat === "none" ? 0 : 100,
+    glasses: VARIANTS.eyewear[a.eyewear] ?? [], glassesColor: ["191919"], glassesProbability: a.eyewear === "none" ? 0 : 100,
+    beard: VARIANTS.beard, beardProbability: a.beard === "beard" ? 100 : 0,
+    mouth: VARIANTS.mouth[a.mouth], mouthColor: ["d0504a"], eyes: VARIANTS.eyes,
+    clothing: a.pattern === "checkered" ? ["variant06"] : VARIANTS.clothing, clothingColor: [COLORS.cloth[a.shirt]],
   }).toString();
   // DiceBear masks a beard by the luminance of the hair colour, so dark beards would be invisible.
   const beard = a.hair === "bald" ? COLORS.hair[a.hair_color] : "$2";
-  return svg
+  return drawn
     .replace(/(<mask id="beard[^>]*>\s*<path[^>]*fill=")[^"]*/, "$1#fff")
     .replace(/(<g mask="url\(#beard[^>]*>\s*<path fill=")(#?\w+)/, beard === "$2" ? "$1$2" : `$1#${beard}`);
-}
-
-function personasSvg(a) {
-  const hat = a.hat !== "none";
-  const svg = createAvatar(personas, {
-    seed: String(a.seed), size: SIZE, scale: 118, translateY: 6,
-    backgroundColor: [COLORS.background[a.background]], skinColor: [COLORS.skin[a.skin]],
-    hair: hat ? ["cap", "beanie"] : PERSONAS.hair[a.hair], hairColor: [COLORS.hair[a.hair_color]],
-    eyes: a.eyewear === "none" ? ["open", "happy"] : [a.eyewear], nose: ["smallRound"], mouth: PERSONAS.mouth[a.mouth],
-    facialHair: ["beardMustache"], facialHairProbability: a.beard === "beard" ? 100 : 0,
-    body: a.pattern === "checkered" ? ["checkered"] : ["rounded", "squared"], clothingColor: [COLORS.cloth[a.shirt]],
-  }).toString();
-  return hat ? svg.replaceAll(/#(F29C65|E15C66)/g, `#${COLORS.cloth[a.hat]}`) : svg;
 }
 
 const [input, output] = process.argv.slice(2);
 const file = fs.openSync(output, "w");
 for (const line of fs.readFileSync(input, "utf8").split("\n").filter(Boolean)) {
   const a = JSON.parse(line);
-  const rgba = new Resvg(a.style === "pixel art" ? pixelSvg(a) : personasSvg(a)).render().pixels;
+  const rgba = new Resvg(portrait(a)).render().pixels;
   const rgb = Buffer.alloc(SIZE * SIZE * 3);
   for (let i = 0; i < SIZE * SIZE; i++) rgba.copy(rgb, 3 * i, 4 * i, 4 * i + 3);
   fs.writeSync(file, rgb);

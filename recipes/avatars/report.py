@@ -63,9 +63,14 @@ def accuracy_table(known: dict[str, dict]) -> str:
 
 
 def layer_table(known: dict[str, dict], n: int) -> str:
-    rows = sweep(known, n, lambda r: r["prompts"] == "empty" and r["s"] in (0, 2))
-    rows.sort(key=lambda row: row["distance"])
-    return table(["perturbed, s = 2", f"distance, N = {n}"], [[where(r), f"{r['distance']:.2f}"] for r in rows])
+    rows = sweep(known, n, lambda r: r["prompts"] == "empty")
+    scales = sorted({row["s"] for row in rows if row["s"]})
+    tried = {(tuple(row["layers"]), row["s"]): row["distance"] for row in rows}
+    least = {place: min(tried[key] for key in tried if key[0] == place) for place, scale in tried if scale}
+    places = sorted(least, key=lambda place: least[place])
+    body = [[", ".join(p), *(f"{tried[p, s]:.1f}" if (p, s) in tried else "" for s in scales)] for p in places]
+    body.append(["none", *[f"{tried[(), 0]:.1f}"] * len(scales)])
+    return table(["perturbed", *(f"s = {scale:g}" for scale in scales)], body)
 
 
 def sweep(known: dict[str, dict], n: int, keep) -> Rows:
@@ -74,7 +79,8 @@ def sweep(known: dict[str, dict], n: int, keep) -> Rows:
 
 def plot(known: dict[str, dict], n: int, path: Path) -> None:
     """Distance against scale: PAG alone without and with prompts, CFG alone, PAG on top of CFG."""
-    layers = next(r["layers"] for r in known.values() if r.get("layers") and r["g"] > 1)
+    guided = sweep(known, n, lambda r: r["prompts"] == "empty" and r["s"])
+    layers = min(guided, key=lambda r: r["distance"])["layers"]
     same = sweep(known, n, lambda r: not r["s"] or r["layers"] == layers)
     top = next(row["g"] for row in same if row["g"] > 1 and row["s"])
     lines = {

@@ -11,7 +11,7 @@ from transformers import CLIPTokenizer
 
 MAX_LENGTH = 32
 START, END = "<|startoftext|>", "<|endoftext|>"
-EXTRA = ("portrait", "hair", "hat", "skin", "shirt", "background", "bald", ",")
+EXTRA = ("pixel", "art", "portrait", "hair", "hat", "skin", "shirt", "background", "bald", ",")
 
 
 def words() -> list[str]:

@@ -28,7 +28,7 @@ UNET = {
     "out_channels": 4,
     "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
     "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-    "block_out_channels": (32, 64),
+    "block_out_channels": (48, 96),
     "layers_per_block": 1,
     "norm_num_groups": 8,
     "cross_attention_dim": 96,
@@ -160,10 +160,10 @@ def save(
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=7000)
+    parser.add_argument("--steps", type=int, default=5800)
     parser.add_argument("--minutes", type=float, default=0, help="end after this many minutes, if that is sooner")
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--ema", type=float, default=0.998)
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--threads", type=int, default=2)

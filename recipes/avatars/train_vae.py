@@ -64,7 +64,7 @@ def encode_all(vae: AutoencoderKL, images: np.ndarray) -> torch.Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1150)
     parser.add_argument("--minutes", type=float, default=0, help="end after this many minutes instead (0: by steps)")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--compile", action="store_true")

@@ -26,7 +26,7 @@ USAGE_ERROR = cast(type[Exception], typer.BadParameter.__base__)
 """What typer raises for a bad command line; its home differs between versions of typer."""
 
 EXAMPLES = """\b[bold]Examples[/bold]
-  pag generate "cartoon portrait, red hair, sunglasses"
+  pag generate "pixel art portrait, red hair, sunglasses"
   pag info images/seed-000000.png
   pag compare "pixel art portrait, green hat" --scales 0,1,2,4
   pag layers --json

@@ -15,9 +15,9 @@ EMBEDDED = "embedded"
 """The name of the model that ships with the package."""
 
 EXAMPLES = (
-    "pixel art portrait, blonde hair, purple shirt, green background",
-    "cartoon portrait, red hat, sunglasses, green shirt, purple background",
-    "pixel art portrait, blue hat, white shirt, orange background",
+    "pixel art portrait, long blonde hair, purple shirt, green background",
+    "pixel art portrait, red mohawk, sunglasses, green shirt, pink background",
+    "pixel art portrait, blue hat, beard, white shirt, orange background",
 )
 """Prompts that suit the embedded model."""
 
