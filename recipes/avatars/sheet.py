@@ -1,4 +1,4 @@
-"""Draw a sheet of the show prompts: ``python sheet.py out.png --guidance 3 --pag 1``."""
+"""Draw a sheet of the show prompts: ``python sheet.py out.png --guidance 3 --pag 2``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("out")
     parser.add_argument("--checkpoint", help="instead of the packaged model")
     parser.add_argument("--guidance", type=float, default=3)
-    parser.add_argument("--pag", type=float, default=1)
+    parser.add_argument("--pag", type=float, default=2)
     parser.add_argument("--layers", nargs="+", default=["mid"])
     parser.add_argument("--steps", type=int, default=25)
     args = parser.parse_args()
