@@ -12,7 +12,7 @@ help: ## Show the targets.
 
 demo: $(VENV)/.ready ## Draw images with the embedded model into ./demo.
 	$(BIN)/pag compare --out demo
-	$(BIN)/pag generate "pixel art portrait, long red hair, smiling, blue background" --out demo
+	$(BIN)/pag generate "pixel art portrait, long red hair, glasses, blue background" --out demo
 	@echo "Images are in $(CURDIR)/demo"
 
 test: $(VENV)/.ready-dev ## Run the tests.
