@@ -23,6 +23,7 @@ G, S = 4.0, 3.0
 
 ORACLES: dict[str, Callable[[nn.Module, Sequence[str]], AbstractContextManager[None]]] = {
     "identity": reference.perturbed,
+    "frame_identity": reference.perturbed,  # an image is one frame
 }
 """For each perturbation, the plain network perturbed by other means than ours."""
 

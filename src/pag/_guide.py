@@ -1,7 +1,7 @@
 """The front door: ``with pag.guide(pipe, scale=3.0): pipe(…)``."""
 
 import weakref
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
@@ -11,7 +11,7 @@ from torch import nn
 from pag.caller import PipelineCaller
 from pag.costs import Cost, cost
 from pag.denoiser import GuidedDenoiser
-from pag.families import denoiser_of, family_of
+from pag.families import Family, denoiser_of, denoisers_of, family_of
 from pag.guidance import Guidance
 from pag.intercept import uncompiled
 from pag.layers import Layers, Site, select
@@ -20,60 +20,78 @@ from pag.layers import Layers, Site, select
 _guided: "weakref.WeakKeyDictionary[nn.Module, weakref.ref[Guide]]" = weakref.WeakKeyDictionary()
 
 
+@dataclass(frozen=True)
+class _Part:
+    """One denoiser of a pipeline."""
+
+    model: nn.Module
+    family: Family
+    sites: tuple[Site, ...]
+    role: str | None
+
+
+def _part(name: str, model: nn.Module, guidance: Guidance, layers: Layers | None) -> _Part:
+    inner = uncompiled(model)
+    family = family_of(inner)
+    wanted = next((given for given in (layers, guidance.layers) if given is not None and given != "auto"), None)
+    sites = select(family.sites(inner), family.recommended(inner) if wanted is None else wanted)
+    return _Part(model, family, sites, "uncond" if name.startswith("unconditional") else None)
+
+
 class Guide:
     """Guidance on one pipeline: on inside ``with``, or between :meth:`attach` and :meth:`detach`.
 
     Attributes:
         guidance: the settings, with the layers as full module paths.
-        sites: the self-attention layers that are perturbed.
+        sites: the self-attention layers that are perturbed, of the first denoiser if there are several.
     """
 
     def __init__(self, pipe: Any, guidance: Guidance, layers: Layers | None = None) -> None:
-        self._model = denoiser_of(pipe)
-        inner = uncompiled(self._model)
-        family = family_of(inner)
         if hasattr(pipe, "_apply_perturbed_attention_guidance"):
             raise TypeError(
                 f"{type(pipe).__name__} of diffusers adds perturbed rows itself. Guide the plain pipeline: "
                 "`StableDiffusionPipeline.from_pipe(pipe)`, or use `pag.StableDiffusionPAGPipeline`."
             )
-        self.sites: tuple[Site, ...] = select(
-            family.sites(inner), next(given for given in (layers, guidance.layers, family.layers) if given is not None)
-        )
+        self._parts = [_part(name, model, guidance, layers) for name, model in denoisers_of(pipe).items()]
+        self.sites: tuple[Site, ...] = self._parts[0].sites
         self.guidance = replace(guidance, layers=tuple(site.path for site in self.sites))
-        self._pipe, self._family = pipe, family
-        self._denoiser: GuidedDenoiser | None = None
+        self._pipe = pipe
+        self._denoisers: list[GuidedDenoiser] = []
 
     @property
     def attached(self) -> bool:
         """Whether guidance is on."""
-        return self._denoiser is not None
+        return bool(self._denoisers)
 
     def attach(self) -> Self:
         """Switch guidance on until :meth:`detach`.
 
         Raises:
-            RuntimeError: if the denoiser is guided already, by this or by another pipeline that shares it.
+            RuntimeError: if a denoiser is guided already, by this or by another pipeline that shares it.
         """
-        inner = uncompiled(self._model)
-        if inner in _guided:
-            raise RuntimeError(
-                f"The denoiser is guided already, by {_guided[inner]()}. Detach that first. "
-                "(A PAG pipeline's own guidance is off with pag_scale=0.)"
-            )
-        caller = PipelineCaller(self._pipe, self._family.convention(self._pipe))
-        denoiser = GuidedDenoiser(self._model, self._family, self.sites, self.guidance, caller)
-        denoiser.attach(owner=self)
-        self._denoiser = denoiser
-        _guided[inner] = weakref.ref(self)
+        for part in self._parts:
+            if (inner := uncompiled(part.model)) in _guided:
+                raise RuntimeError(
+                    f"The denoiser is guided already, by {_guided[inner]()}. Detach that first. "
+                    "(A PAG pipeline's own guidance is off with pag_scale=0.)"
+                )
+        caller = PipelineCaller(self._pipe, self._parts[0].family.convention_of(self._pipe))
+        try:
+            for part in self._parts:
+                denoiser = GuidedDenoiser(part.model, part.family, part.sites, self.guidance, caller, part.role)
+                denoiser.attach(owner=self)
+                self._denoisers.append(denoiser)
+                _guided[uncompiled(part.model)] = weakref.ref(self)
+        except BaseException:
+            self.detach()
+            raise
         return self
 
     def detach(self) -> None:
         """Switch guidance off; the pipeline is as it was. Without effect if it is off."""
-        if self._denoiser is not None:
-            self._denoiser.detach()
-            self._denoiser = None
-            del _guided[uncompiled(self._model)]
+        while self._denoisers:
+            self._denoisers.pop().detach()
+            del _guided[uncompiled(self._parts[len(self._denoisers)].model)]
 
     def __enter__(self) -> Self:
         return self.attach()
@@ -86,7 +104,7 @@ class Guide:
     @cached_property
     def cost(self) -> Cost:
         """What a step costs with classifier-free guidance off; with it on, one forward more at the most."""
-        return cost(self._model, self.guidance.layers, cfg=False, share_rows=self.guidance.share_rows)
+        return cost(self._parts[0].model, self.guidance.layers, cfg=False, share_rows=self.guidance.share_rows)
 
     def __repr__(self) -> str:
         return f"{str(self)[:-1]}, +{self.cost.executed - 1:.0%} of a forward per image and step>"
@@ -115,7 +133,8 @@ def guide(
         pipe: a diffusers pipeline. It is not changed; its denoiser is guided while the result is attached.
         scale: s in ``guided + s·(c − ĉ)``, 0 (off) or more. Default: the one recommended for the family.
         layers: names of self-attention layers in any spelling of :mod:`pag.layers`, or a predicate of a
-            :class:`~pag.layers.Site`. Default: the family's recommended layers (``"mid"`` for U-Nets).
+            :class:`~pag.layers.Site`. ``"auto"``, the default: those recommended for the family (``"mid"`` for U-Nets).
+            Of a pipeline with several denoisers, the same layers of each.
         start: progress at which guidance begins, 0 at pure noise and 1 at the clean image.
         stop: progress at which guidance ends.
         adaptive_scale: a in ``max(0, s − a·(1000 − t))``; 0 keeps the scale constant.

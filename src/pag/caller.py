@@ -1,18 +1,21 @@
 """What the pipeline around a denoiser call tells about the run: which rows it passes, and what it does with them."""
 
+from collections.abc import Mapping
 from typing import Any, Protocol, final
 
+import torch
 from torch import Tensor
 
 from pag.families import Convention
+from pag.intercept import running_pipeline
 from pag.rows import Rows, halves_equal
 
 
 class Caller(Protocol):
     """What a guided call asks of whoever calls the denoiser."""
 
-    def rows(self, sample: Tensor) -> Rows:
-        """The row groups of this call."""
+    def rows(self, sample: Any, role: str | None) -> Rows:
+        """The row groups of this call, which begins now."""
         ...
 
     def starts_equal(self, rows: Rows, inputs: list[Any]) -> bool:
@@ -21,6 +24,14 @@ class Caller(Protocol):
 
     def progress(self, timestep: Tensor | float | int) -> float:
         """Where the run is, from 0 at pure noise to 1 at the clean image."""
+        ...
+
+    def shares(self, deltas: list[Tensor]) -> list[Tensor]:
+        """What is added to the rows of the prompt in a call without other rows, of ``δ = s·(c − ĉ)``."""
+        ...
+
+    def owed(self) -> list[Tensor] | None:
+        """What is added to the rows of a call without the prompt's rows, or None."""
         ...
 
     @property
@@ -44,35 +55,122 @@ class PipelineCaller:
     """
 
     def __init__(self, pipe: Any, convention: Convention) -> None:
-        self._pipe = pipe
+        self._given = self._pipe = pipe
+        self._locals: Mapping[str, Any] = {}
         self._convention = convention
         self._run: object = None
         self._starts_equal = False
+        self._step: object = None
+        self._calls = 0
+        self._deltas: list[Tensor] | None = None
 
-    def rows(self, sample: Tensor) -> Rows:
+    def rows(self, sample: Any, role: str | None = None) -> Rows:
         """The row groups of this call.
+
+        Args:
+            sample: what is denoised, a tensor or a list with an item for each row.
+            role: the group that this denoiser serves, if it serves only one.
 
         Raises:
             ValueError: if the number of rows does not fit the pipeline's convention.
         """
-        groups = self._convention.groups if self._guided_by_text(sample) else ("cond",)
-        size, rest = divmod(sample.shape[0], len(groups))
+        groups: tuple[str, ...] = self._look(sample, role)  # pyright: ignore
+        count = sample.shape[0] if isinstance(sample, Tensor) else len(sample)
+        size, rest = divmod(count, len(groups))
         if rest:
             raise ValueError(
-                f"{type(self._pipe).__name__} passed {sample.shape[0]} rows, which are not {len(groups)} equal groups "
+                f"{type(self._pipe).__name__} passed {count} rows, which are not {len(groups)} equal groups "
                 f"({', '.join(groups)}). Register the pipeline's own order of rows in its family's conventions."
             )
         return Rows(size, groups)
 
-    def _guided_by_text(self, sample: Tensor) -> bool:
+    # Frames of Python cannot be traced.
+    @torch.compiler.disable  # pyright: ignore[reportUntypedFunctionDecorator, reportArgumentType]
+    def _look(self, sample: Any, role: str | None) -> Any:
+        self._pipe, variables = running_pipeline(self._given)
+        wanted = ("t", "guidance_rescale", self._convention.switch, self._convention.scale)
+        self._locals = {name: variables[name] for name in wanted if name in variables}
+        return self._groups(sample, role)
+
+    def _groups(self, sample: Any, role: str | None) -> tuple[str, ...]:
+        convention = self._convention
+        if role is not None or convention.calls:
+            self._count_calls()
+            return (role or self._role_by_order(),)
         declared = self._declared
-        # Some pipelines keep the switch in a local variable; all of them repeat the latents for CFG.
-        return halves_equal(sample) if declared is None else declared
+        # Where nothing tells, CFG shows in latents that are repeated for it.
+        guided = halves_equal(sample) if declared is None else declared
+        return convention.groups if guided else ("cond",)
+
+    def _count_calls(self) -> None:
+        # The loop's variable is a new object in each step, and the same one in all calls of a step.
+        step = self._locals.get("t")
+        if step is None:
+            step = getattr(self._scheduler, "step_index", None)
+        same = step == self._step if isinstance(step, int) else step is self._step
+        if same and self._calls:
+            self._calls += 1
+        else:
+            self._calls, self._deltas = 1, None
+        self._step = step
+
+    def _role_by_order(self) -> str:
+        calls = self._convention.calls
+        if self._declared is False:
+            return "cond"
+        return calls[(self._calls - 1) % len(calls)]
+
+    def shares(self, deltas: list[Tensor]) -> list[Tensor]:
+        """What is added to the prompt's own rows: ``δ``, so that ``δ`` in all other calls of the step completes it.
+
+        If another group was called before, that is too late: ``δ/g`` is its equal, as ``u + g·(c + δ/g − u)`` shows.
+        """
+        self._deltas = deltas
+        convention, g = self._convention, self._known_scale
+        if not convention.calls or self._declared is False:
+            return deltas
+        if convention.calls[0] != "cond":
+            if g is None:
+                raise ValueError(
+                    f"{type(self._pipe).__name__} calls its denoiser for {convention.calls[0]} first, and its scale of "
+                    f"classifier-free guidance cannot be read from {convention.scale!r}."
+                )
+            return [delta / g for delta in deltas]
+        if convention.norm and g is not None and g != 1:
+            return [delta * 0 for delta in deltas]
+        return deltas
+
+    def owed(self) -> list[Tensor] | None:
+        """What is added to the rows of another group than the prompt's, called after it: ``δ``.
+
+        For pipelines that compare the result with the prompt's prediction, that one returns as it is, and this call
+        carries all: ``u + δ/(1 − g) + g·(c − u − δ/(1 − g))`` is ``u + g·(c − u) + δ``.
+        """
+        deltas, g = self._deltas, self._known_scale
+        if deltas is None or self._convention.calls[:1] != ("cond",):
+            return None if self._convention.calls else deltas
+        if self._convention.norm and g is not None and g != 1:
+            return [delta / (1 - g) for delta in deltas]
+        return deltas
+
+    @property
+    def _scheduler(self) -> Any:
+        return getattr(self._pipe, "scheduler", None)
+
+    def _value(self, name: str) -> Any:
+        # A property may be absent, or an old run's, outside of a call of the pipeline.
+        value = self._locals.get(name)
+        return getattr(self._pipe, name, None) if value is None else value
 
     @property
     def _declared(self) -> bool | None:
-        # Absent, or an old run's, outside of a call of the pipeline.
-        return getattr(self._pipe, "do_classifier_free_guidance", None)
+        declared = self._value(self._convention.switch)
+        return None if declared is None else bool(declared)
+
+    @property
+    def _known_scale(self) -> float | None:
+        value = self._value(self._convention.scale)
+        return float(value) if isinstance(value, float | int) else None
 
     def starts_equal(self, rows: Rows, inputs: list[Any]) -> bool:
         """Whether all groups get the same inputs, but for the text: looked up in the first call of each run only.
@@ -80,7 +178,7 @@ class PipelineCaller:
         Every run sets the scheduler's timesteps anew, so their identity tells the runs apart. Looking waits for the
         device, which no later call has to.
         """
-        run = getattr(getattr(self._pipe, "scheduler", None), "timesteps", None)
+        run = getattr(self._scheduler, "timesteps", None)
         if run is None or run is not self._run:
             self._run, self._starts_equal = run, rows.equal(inputs)
         return self._starts_equal
@@ -91,11 +189,15 @@ class PipelineCaller:
         Some schedulers and pipelines pass the logarithm of σ in place of t; with them progress is the share of the
         steps that are done.
         """
-        scheduler = self._pipe.scheduler
+        scheduler = self._scheduler
         config = scheduler.config
         if self._convention.log_sigma or "sigma_data" in config or config.get("timestep_type") == "continuous":
             return (scheduler.step_index or 0) / len(scheduler.timesteps)
-        now = timestep.flatten()[0].item() if isinstance(timestep, Tensor) else timestep
+        now = self._locals.get("t")
+        if not isinstance(now, Tensor | float | int):
+            now = timestep
+        if isinstance(now, Tensor):
+            now = now.flatten()[0].item()
         return 1.0 - float(now) / config.num_train_timesteps
 
     @property
@@ -104,9 +206,9 @@ class PipelineCaller:
         # Without the declared switch the pipeline holds g in a local variable, and an attribute is an old run's.
         if self._convention.formula != "classifier_free" or self._declared is None:
             return None
-        return getattr(self._pipe, "guidance_scale", None)
+        return self._known_scale
 
     @property
     def guidance_rescale(self) -> float:
         """The pipeline's own rescaling towards the standard deviation of the prompt's prediction."""
-        return float(getattr(self._pipe, "guidance_rescale", 0.0))
+        return float(self._value("guidance_rescale") or 0.0)

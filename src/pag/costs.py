@@ -41,12 +41,14 @@ class LayerCost:
 
     Args:
         site: the layer.
-        resolution: height and width of the token grid there.
+        tokens: number of tokens there.
+        resolution: height and width of the token grid there, or None if what is denoised is no image.
         extra: operations on top of an unguided forward, as a share of it.
     """
 
     site: Site
-    resolution: tuple[int, int]
+    tokens: int
+    resolution: tuple[int, int] | None
     extra: float
 
 
@@ -63,7 +65,7 @@ def cost(pipe_or_model: Any, layers: Layers | None = None, *, cfg: bool = True, 
         ValueError: if a layer does not exist.
     """
     model, family = _meta(pipe_or_model)
-    chosen = select(family.sites(model), family.layers if layers is None else layers)
+    chosen = select(family.sites(model), family.recommended(model) if layers in (None, "auto") else layers)
     forward = _plain(model, family)
     return Cost(forward, 3 if cfg else 2, _guided(model, family, chosen, cfg, share_rows) / forward)
 
@@ -76,7 +78,7 @@ def layer_costs(pipe_or_model: Any) -> list[LayerCost]:
     """
     model, family = _meta(pipe_or_model)
     example = family.example(model, 1)
-    height, width = example["sample"].shape[-2:]
+    shape = tuple(example[family.sample].shape) if isinstance(example[family.sample], Tensor) else ()
     counter = FlopCounterMode(display=False)
     seen = _Trace(counter)
     sites = family.sites(model)
@@ -91,9 +93,18 @@ def layer_costs(pipe_or_model: Any) -> list[LayerCost]:
     total = counter.get_total_flops()
     costs: list[LayerCost] = []
     for site in sites:
-        shrink = math.isqrt(height * width // seen.tokens[site.path])
-        costs.append(LayerCost(site, (height // shrink, width // shrink), 1 - seen.shared[site.path] / total))
+        tokens = seen.tokens[site.path]
+        costs.append(LayerCost(site, tokens, _grid(shape, tokens), 1 - seen.shared[site.path] / total))
     return costs
+
+
+def _grid(shape: tuple[int, ...], tokens: int) -> tuple[int, int] | None:
+    """Height and width of a grid of that many tokens, in the proportions of an image (rows, channels, y, x)."""
+    if len(shape) != 4:
+        return None
+    shrink = math.isqrt(shape[2] * shape[3] // tokens)
+    height, width = shape[2] // max(shrink, 1), shape[3] // max(shrink, 1)
+    return (height, width) if height * width == tokens else None
 
 
 @final
@@ -131,14 +142,20 @@ class _EqualRows:
     def __init__(self, cfg: bool) -> None:
         self.groups = ("uncond", "cond") if cfg else ("cond",)
 
-    def rows(self, sample: Tensor) -> Rows:
-        return Rows(sample.shape[0] // len(self.groups), self.groups)
+    def rows(self, sample: Any, role: str | None) -> Rows:
+        return Rows(len(sample) // len(self.groups), self.groups)
 
     def starts_equal(self, rows: Rows, inputs: list[Any]) -> bool:
         return True
 
     def progress(self, timestep: Tensor | float | int) -> float:
         return 0.0
+
+    def shares(self, deltas: list[Tensor]) -> list[Tensor]:
+        return deltas
+
+    def owed(self) -> list[Tensor] | None:
+        return None
 
 
 def _meta(pipe_or_model: Any) -> tuple[nn.Module, Family]:

@@ -11,7 +11,16 @@ from pag.caller import Caller
 from pag.families import Family
 from pag.forward import guided_forward
 from pag.guidance import Guidance
-from pag.intercept import Call, Override, install, parameter_names, remove, sample_of, uncompiled, with_sample
+from pag.intercept import (
+    Call,
+    Override,
+    input_names,
+    install,
+    predictions_of,
+    remove,
+    uncompiled,
+    with_predictions,
+)
 from pag.layers import Site
 from pag.rows import Rows, Stage
 
@@ -30,17 +39,26 @@ class GuidedDenoiser:
         sites: the self-attention layers to perturb.
         guidance: how strongly, when, and with what.
         caller: the pipeline around it.
+        role: the row group that this denoiser serves, if it serves only one.
     """
 
     def __init__(
-        self, model: nn.Module, family: Family, sites: Sequence[Site], guidance: Guidance, caller: Caller
+        self,
+        model: nn.Module,
+        family: Family,
+        sites: Sequence[Site],
+        guidance: Guidance,
+        caller: Caller,
+        role: str | None = None,
     ) -> None:
         self._model = model
         self._family = family
         self._caller = caller
         self._schedule = guidance.schedule
         self._share = guidance.share_rows
-        self._names = parameter_names(model)
+        self._role = role
+        self._names = input_names(uncompiled(model))
+        self._has_variance = family.variance(uncompiled(model))
         self._forward = guided_forward(uncompiled(model), family, sites, guidance.perturbation)
         # Twice: the outer one survives new offload hooks, the inner one `unet.compile()`. One of them guides.
         self._calls = [Override(model, self._guide), Override(model, self._guide, outermost=True)]
@@ -82,15 +100,18 @@ class GuidedDenoiser:
     @torch.compiler.disable(recursive=False)  # pyright: ignore[reportUntypedFunctionDecorator]
     def _guided(self, original: Call, *args: Any, **kwargs: Any) -> Any:
         arguments = dict(zip(self._names, args, strict=False)) | kwargs
-        scale = self._scale(arguments["timestep"])
+        sample = arguments[self._family.sample]
+        rows = self._caller.rows(sample, self._role)
+        scale = self._scale(arguments.get(self._family.timestep, 0))
         if scale == 0:
             return original(*args, **kwargs)
-        rows = self._caller.rows(arguments["sample"])
+        if not rows.guidable:
+            return self._completed(original(*args, **kwargs))
         grown = {name: self._grow(rows, name, value) for name, value in arguments.items()}
-        positional = [grown.pop(name) for name in self._names[: len(args)]]
-        with self._forward.running(rows, self._first_stage(rows, arguments)):
-            output = original(*positional, **grown)
-        return with_sample(output, self._combine(rows, sample_of(output), scale))
+        positional = [grown[name] for name in self._names[: len(args)]]
+        with self._forward.running(rows, self._first_stage(rows, arguments), grown):
+            output = original(*positional, **{name: grown[name] for name in kwargs})
+        return with_predictions(output, self._combine(rows, sample, self._predictions(output), scale))
 
     def _scale(self, timestep: Tensor | float | int) -> float:
         # A constant scale must not wait for the device to tell the timestep.
@@ -99,8 +120,10 @@ class GuidedDenoiser:
         return self._schedule.at(self._caller.progress(timestep))
 
     def _grow(self, rows: Rows, name: str, value: Any) -> Any:
+        if name in self._family.row_lists and value is not None:
+            return rows.grow_list(name, value)
         if name in self._family.row_arguments:
-            return rows.grow(name, value)
+            return rows.grow(name, value, folded=name in self._family.folded_arguments)
         if isinstance(value, dict):
             return {key: self._grow(rows, f"{name}.{key}", item) for key, item in value.items()}  # pyright: ignore
         return value
@@ -113,15 +136,41 @@ class GuidedDenoiser:
         inputs = [arguments.get(name) for name in self._family.trunk_arguments]
         return Stage.START if self._caller.starts_equal(rows, inputs) else Stage.TEXT
 
-    def _combine(self, rows: Rows, prediction: Tensor, scale: float) -> Tensor:
+    def _predictions(self, output: Any) -> list[Tensor]:
+        return predictions_of(output, self._family.predictions)
+
+    def _completed(self, output: Any) -> Any:
+        """The output of a call without the prompt's rows: what is owed to them is added."""
+        owed = self._caller.owed()
+        if owed is None:
+            return output
+        predictions = self._predictions(output)
+        return with_predictions(
+            output, [(one.to(delta.dtype) + delta).to(one.dtype) for one, delta in zip(predictions, owed, strict=True)]
+        )
+
+    def _combine(self, rows: Rows, sample: Any, predictions: list[Tensor], scale: float) -> list[Tensor]:
         # Differences of close predictions cancel, so half precision is left for the result only.
-        exact = prediction.to(torch.promote_types(prediction.dtype, torch.float32))
-        c = exact[rows.span("cond")]
-        delta = combine.delta(c, exact[rows.span("perturbed")], scale)
+        exact = [one.to(torch.promote_types(one.dtype, torch.float32)) for one in predictions]
+        deltas = [self._delta(rows, one, scale) for one in exact]
         g = self._caller.guidance_scale
         if rows.given == ("uncond", "cond") and g is not None:
-            result = combine.classifier_free(exact[rows.span("uncond")], c, g) + delta
-            if self._caller.guidance_rescale > 0:
-                result = combine.rescale(result, c, self._caller.guidance_rescale)
-            return rows.repeat(result).to(prediction.dtype)
-        return (exact[: rows.normal] + rows.repeat(delta)).to(prediction.dtype)
+            results = [self._finished(rows, one, delta, g) for one, delta in zip(exact, deltas, strict=True)]
+        else:
+            shares = self._caller.shares(deltas)
+            results = [one[: rows.normal] + rows.repeat(delta) for one, delta in zip(exact, shares, strict=True)]
+        return [result.to(one.dtype) for result, one in zip(results, predictions, strict=True)]
+
+    def _delta(self, rows: Rows, prediction: Tensor, scale: float) -> Tensor:
+        delta = combine.delta(prediction[rows.span("cond")], prediction[rows.span("perturbed")], scale)
+        if self._has_variance:
+            delta[:, delta.shape[1] // 2 :] = 0
+        return delta
+
+    def _finished(self, rows: Rows, prediction: Tensor, delta: Tensor, g: float) -> Tensor:
+        mean = prediction.shape[1] // 2 if self._has_variance else prediction.shape[1]
+        c = prediction[rows.span("cond")][:, :mean]
+        result = combine.classifier_free(prediction[rows.span("uncond")][:, :mean], c, g) + delta[:, :mean]
+        if self._caller.guidance_rescale > 0:
+            result = combine.rescale(result, c, self._caller.guidance_rescale)
+        return torch.cat([rows.repeat(result), prediction[: rows.normal][:, mean:]], dim=1)

@@ -1,7 +1,7 @@
 """Inside one forward of the denoiser: rows that are equal are computed once, then perturbed ones part from them."""
 
 import weakref
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, final
@@ -9,10 +9,10 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from pag.families import Family
-from pag.intercept import AttentionOp, Call, Override, install, native_call, processor_name, remove
+from pag.families import Attending, Family
+from pag.intercept import AttentionOp, Call, Override, input_names, install, native_call, processor_name, remove
 from pag.layers import Site
-from pag.perturbations import PERTURBATIONS, Tokens
+from pag.perturbations import PERTURBATIONS, Attend, Tokens
 from pag.rows import Rows, Stage
 
 
@@ -30,18 +30,24 @@ class GuidedForward:
     def __init__(self, model: nn.Module, family: Family, sites: Sequence[Site], perturbation: str) -> None:
         self.text_entry = family.text_entry(model)
         """Path of the module at which the text enters, or None if it is in from the start."""
+        self._family = family
         self._sites = {site: model.get_submodule(site.path) for site in sites}
         self._perturbation = PERTURBATIONS[perturbation]
         self._rows: Rows | None = None
+        self._call: Mapping[str, Any] = {}
         self._stage = Stage.PARTED
         self._perturbed: list[str] = []
         self._overrides = [
-            Override(module, partial(self._perturb, module, site.path)) for site, module in self._sites.items()
+            Override(module, partial(self._perturb, site, module, input_names(module)))
+            for site, module in self._sites.items()
         ]
         if self.text_entry is not None:
-            self._overrides.append(Override(model.get_submodule(self.text_entry), self._enter_text))
+            entry = model.get_submodule(self.text_entry)
+            self._overrides.append(Override(entry, partial(self._enter_text, _Arguments(entry, family))))
         shared = sharing_modules(model, family, sites, self.text_entry)
-        self._overrides += [Override(module, self._share_rows) for module in shared]
+        self._overrides += [
+            Override(module, partial(self._share_rows, _Arguments(module, family))) for module in shared
+        ]
 
     def serves(self, other: "GuidedForward") -> bool:
         """Whether this one can do what the other would: step into the same modules."""
@@ -58,21 +64,22 @@ class GuidedForward:
         remove(self._overrides)
 
     @contextmanager
-    def running(self, rows: Rows, stage: Stage) -> Generator[None]:
+    def running(self, rows: Rows, stage: Stage, call: Mapping[str, Any]) -> Generator[None]:
         """While a guided call is under way.
 
         Args:
             rows: the rows of the call.
             stage: from which stage on rows are computed; ``PARTED`` computes them all.
+            call: its arguments, by name.
 
         Raises:
             RuntimeError: if a layer was not perturbed.
         """
-        self._stage, self._perturbed, self._rows = stage, [], rows
+        self._stage, self._perturbed, self._call, self._rows = stage, [], call, rows
         try:
             yield
         finally:
-            self._rows = None
+            self._rows, self._call = None, {}
         if missing := [site for site in self._sites if site.path not in self._perturbed]:
             raise RuntimeError(
                 "Guidance did not reach "
@@ -81,47 +88,114 @@ class GuidedForward:
                 "Name other layers, or set diffusers' AttnProcessor2_0 there."
             )
 
-    def _enter_text(self, original: Call, *args: Any, **kwargs: Any) -> Any:
+    def _enter_text(self, arguments: "_Arguments", original: Call, *args: Any, **kwargs: Any) -> Any:
         if self._stage == Stage.START:
             self._stage = Stage.TEXT
-        return self._share_rows(original, *args, **kwargs)
+        return self._share_rows(arguments, original, *args, **kwargs)
 
-    def _share_rows(self, original: Call, *args: Any, **kwargs: Any) -> Any:
+    def _share_rows(self, arguments: "_Arguments", original: Call, *args: Any, **kwargs: Any) -> Any:
         rows, stage = self._rows, self._stage
         if rows is None or stage == Stage.PARTED or not rows.carried_by((args, kwargs)):
             return original(*args, **kwargs)
-        return rows.spread(original(*rows.take(args, stage), **rows.take(kwargs, stage)), stage)
+        taken = [value if index in arguments.tables else rows.take(value, stage) for index, value in enumerate(args)]
+        named = {name: value if name in arguments.tables else rows.take(value, stage) for name, value in kwargs.items()}
+        return rows.spread(original(*taken, **named), stage)
 
-    def _perturb(self, module: nn.Module, path: str, original: Call, *args: Any, **kwargs: Any) -> Any:
+    def _perturb(
+        self, site: Site, module: nn.Module, names: Sequence[str], original: Call, *args: Any, **kwargs: Any
+    ) -> Any:
         rows = self._rows
         if rows is None:
             return original(*args, **kwargs)
         self._stage = Stage.PARTED
-        with AttentionOp(partial(self._attend, rows, path)):
+        operation = _Operation(self, rows, site, dict(zip(names, args, strict=False)) | kwargs)
+        with AttentionOp(operation):
             return native_call(module, original)(*args, **kwargs)
 
-    def _attend(
+    def perturbed(
+        self, site: Site, inputs: Mapping[str, Any], q: Tensor, k: Tensor, v: Tensor, attend: Attend, rows: slice
+    ) -> Tensor:
+        """The perturbed attention at a site.
+
+        Args:
+            site: the layer.
+            inputs: arguments of the attention module.
+            q: queries of the perturbed rows.
+            k: keys.
+            v: values.
+            attend: the network's own operation on these rows.
+            rows: which rows of the call they are.
+        """
+        self._perturbed.append(site.path)
+        where = self._family.image(Attending(site, self._call, inputs, q.shape[-2], k.shape[-2]))
+        frames = self._family.frames(self._call)
+        if isinstance(where, slice):
+            return self._perturbation(q, k, v, attend, _tokens(where, q, k, frames))
+        # Rows whose text is of different lengths have their image at different places.
+        each = [
+            self._perturbation(q[[row]], k[[row]], v[[row]], attend.row(row), _tokens(image, q, k, frames))
+            for row, image in enumerate(where[rows])
+        ]
+        return torch.cat(each)
+
+
+@final
+class _Arguments:
+    """Which arguments of a module's call are tables that carry no rows, by name and by position."""
+
+    def __init__(self, module: nn.Module, family: Family) -> None:
+        names = input_names(module)
+        self.tables: set[str | int] = {name for name in names if not family.carries_rows(name)}
+        self.tables |= {index for index, name in enumerate(names) if name in self.tables}
+
+
+@final
+class _Operation:
+    """Answers for the attention operation inside one call of a site."""
+
+    def __init__(self, forward: GuidedForward, rows: Rows, site: Site, inputs: Mapping[str, Any]) -> None:
+        self._forward, self._rows, self._site, self._inputs = forward, rows, site, inputs
+        self._row = 0
+
+    def __call__(
         self,
-        rows: Rows,
-        path: str,
         op: Call,
         query: Tensor,
         key: Tensor,
         value: Tensor,
         attn_mask: Tensor | None = None,
-        *args: Any,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
         **options: Any,
     ) -> Tensor:
-        self._perturbed.append(path)
+        options |= {"dropout_p": dropout_p, "is_causal": is_causal}
+        if key.shape[-2] < query.shape[-2]:  # attention to something else, such as the image of an IP-Adapter
+            return op(query, key, value, attn_mask, **options)
+        rows = self._rows
+        if query.shape[0] == 1 < rows.total:  # a processor that goes through the rows one by one
+            row, self._row = self._row, self._row + 1
+            if row < rows.normal:
+                return op(query, key, value, attn_mask, **options)
+            return self._perturbed(op, query, key, value, attn_mask, options, slice(row, row + 1))
         q, k, v = (rows.split(tensor) for tensor in (query, key, value))
-        normal_mask, perturbed_mask = (None, None) if attn_mask is None else rows.split(attn_mask)
-        normal = op(q[0], k[0], v[0], normal_mask, *args, **options)
+        normal_mask, mask = (None, None) if attn_mask is None else rows.split(attn_mask)
+        normal = op(q[0], k[0], v[0], normal_mask, **options)
+        return torch.cat([normal, self._perturbed(op, q[1], k[1], v[1], mask, options, slice(rows.normal, rows.total))])
 
-        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            return op(q, k, v, perturbed_mask, *args, **options)
+    def _perturbed(
+        self, op: Call, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, options: dict[str, Any], rows: slice
+    ) -> Tensor:
+        groups = q.shape[1] // k.shape[1]
+        if groups > 1:  # grouped queries
+            k, v = (tensor.repeat_interleave(groups, dim=1) for tensor in (k, v))
+        attend = Attend(op, mask, **options)
+        return self._forward.perturbed(self._site, self._inputs, q, k, v, attend, rows)
 
-        tokens = Tokens(image=slice(0, query.shape[-2]))
-        return torch.cat([normal, self._perturbation(q[1], k[1], v[1], attend, tokens)])
+
+def _tokens(image: slice, q: Tensor, k: Tensor, frames: int) -> Tokens:
+    # More keys than queries are those of a text ahead of the image.
+    shift = k.shape[-2] - q.shape[-2]
+    return Tokens(image, slice(image.start + shift, image.stop + shift), frames)
 
 
 _kept: "weakref.WeakKeyDictionary[nn.Module, dict[tuple[Sequence[Site], str], GuidedForward]]"

@@ -3,12 +3,15 @@
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from diffusers.models import attention_processor
+from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry, attention_backend  # pyright: ignore
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -122,17 +125,40 @@ class AttentionOp(TorchFunctionMode):
 
 def native_call(attention: Any, original: Call) -> Call:
     """The call of an attention module, made to go through the native attention operation where it would not."""
-    if isinstance(attention.processor, _EQUAL_TO_NATIVE):
+    processor = getattr(attention, "processor", None)
+    if isinstance(processor, _EQUAL_TO_NATIVE):
         return functools.partial(_NATIVE, attention)
+    if _backend_of(processor) not in _NATIVE_BACKENDS:
+        return functools.partial(_with_native_backend, processor, original)
     return original
 
 
 def processor_name(attention: Any) -> str:
     """Class name of an attention module's processor."""
-    return type(attention.processor).__name__
+    return type(getattr(attention, "processor", attention)).__name__
 
 
 _NATIVE = attention_processor.AttnProcessor2_0()
+_NATIVE_BACKENDS = (None, AttentionBackendName.NATIVE, AttentionBackendName._NATIVE_MATH)  # pyright: ignore
+
+
+def _backend_of(processor: Any) -> Any:
+    """The attention backend that a processor asks for, by itself or by default."""
+    own = getattr(processor, "_attention_backend", None)
+    return own if own is not None else _AttentionBackendRegistry._active_backend  # pyright: ignore
+
+
+def _with_native_backend(processor: Any, call: Call, *args: Any, **kwargs: Any) -> Any:
+    own = vars(processor).get("_attention_backend")
+    processor._attention_backend = AttentionBackendName.NATIVE
+    try:
+        with attention_backend(AttentionBackendName.NATIVE):  # for processors that have no say in it
+            return call(*args, **kwargs)
+    finally:
+        if own is None:
+            del processor._attention_backend
+        else:
+            processor._attention_backend = own
 
 
 def uncompiled(model: nn.Module) -> nn.Module:
@@ -141,21 +167,48 @@ def uncompiled(model: nn.Module) -> nn.Module:
     return inner if isinstance(inner, nn.Module) else model
 
 
-def parameter_names(model: nn.Module) -> tuple[str, ...]:
-    """Names of the arguments of a model's ``forward``, in order."""
-    return tuple(inspect.signature(type(uncompiled(model)).forward).parameters)[1:]
+def input_names(module: nn.Module) -> tuple[str, ...]:
+    """Names of the arguments of a module's call, in order, as its class says."""
+    names = inspect.signature(type(module).forward).parameters.values()
+    return tuple(name.name for name in names if name.kind is not inspect.Parameter.VAR_KEYWORD)[1:]
 
 
-def sample_of(output: Any) -> Tensor:
-    """The prediction in what a denoiser returned."""
-    return output[0]
+def predictions_of(output: Any, count: int) -> list[Tensor]:
+    """The first of what a denoiser returned: its predictions, one entry of the first dimension for each row."""
+    return [_stacked(output[index]) for index in range(count)]
 
 
-def with_sample(output: Any, sample: Tensor) -> Any:
-    """The same output with another prediction."""
-    if isinstance(output, tuple):
-        return (sample, *output[1:])
-    return type(output)(sample=sample)
+def with_predictions(output: Any, predictions: Sequence[Tensor]) -> Any:
+    """The same output with other predictions."""
+    old = [output[index] for index in range(len(predictions))]
+    new = [
+        list(value.unbind()) if isinstance(before, list) else value
+        for before, value in zip(old, predictions, strict=True)
+    ]
+    if isinstance(output, tuple | list):
+        return type(output)((*new, *output[len(new) :]))  # pyright: ignore
+    return type(output)(**(dict(output) | dict(zip(output, new, strict=False))))
+
+
+def _stacked(prediction: Any) -> Tensor:
+    return torch.stack(prediction) if isinstance(prediction, list) else prediction
+
+
+def running_pipeline(default: Any) -> tuple[Any, Mapping[str, Any]]:
+    """The pipeline whose call is under way, and the local variables of that call.
+
+    Pipelines keep much of what guidance must know in local variables only: whether they use classifier-free guidance,
+    at which scale, in which step they are. And a combined pipeline lets another one call the denoiser.
+
+    Args:
+        default: what to return, with no variables, if no pipeline is running.
+    """
+    frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+    while frame is not None:
+        if isinstance(pipe := frame.f_locals.get("self"), DiffusionPipeline) and "timesteps" in frame.f_locals:
+            return pipe, frame.f_locals
+        frame = frame.f_back
+    return default, {}
 
 
 def meta_copy(model: Any) -> nn.Module:

@@ -9,7 +9,10 @@ spelling                  meaning
 ``mid`` ``blocks.1``      diffusers': a regular expression found in the module path; numbers match whole,
                           so ``blocks.1`` never means ``blocks.10``
 ``down.block_2``          as diffusers documents it: ``down_blocks.2``
-full module path          with or without ``.processor``
+``13`` ``blocks.13``      in a transformer, the index of the block
+``double.7``              the same where there are two stacks of blocks, as in Flux
+``single.12``
+full module path          with or without ``.processor``; or how it begins
 ``m0, u0.4``              a comma list of the above
 a predicate               ``Callable[[Site], bool]``
 ========================  ==============================================================================
@@ -40,6 +43,7 @@ class Site:
         comfy: ComfyUI's name, such as ``"m0.0"``, or ``""``.
         heads: number of attention heads.
         channels: width of the queries over all heads.
+        block: which block of a transformer holds it, such as ``"13"``, ``"double.7"`` or ``"single.12"``, or ``""``.
     """
 
     path: str
@@ -47,11 +51,12 @@ class Site:
     comfy: str
     heads: int
     channels: int
+    block: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
         """Every exact name, shortest first; regular expressions come on top."""
-        return (*(name for name in (self.authors, self.comfy) if name), self.path)
+        return (*(name for name in (self.block, self.authors, self.comfy) if name), self.path)
 
     def __str__(self) -> str:
         return self.authors or self.path
@@ -95,6 +100,8 @@ def _find(sites: Sequence[Site], name: str) -> list[Site]:
 
 
 def _by_short_name(sites: Sequence[Site], name: str) -> list[Site]:
+    if found := [site for site in sites if site.block and site.block == name.removeprefix("blocks.")]:
+        return found
     if match := _AUTHORS.fullmatch(name):
         return [site for site in sites if site.authors == f"{match[1]}{int(match[2])}"]
     if match := _COMFY.fullmatch(name):
@@ -112,8 +119,10 @@ def _range(first: str, last: str | None) -> range:
 
 def _by_path(sites: Sequence[Site], name: str) -> list[Site]:
     path = name.removesuffix(".processor").removeprefix("unet.")
-    if exact := [site for site in sites if site.path == path]:
-        return exact
+    if opening := [site for site in sites if f"{site.path}.".startswith(f"{path}.")]:
+        return opening
+    if name.isdecimal():  # also found in `attn1`, which nobody means
+        return []
     path = _DOCUMENTED_INDEX.sub(r".\1", _DOCUMENTED_BLOCK.sub(r"\1_blocks", path).replace("mid_blocks", "mid_block"))
     try:
         pattern = re.compile(_whole_numbers(path) + r"(?![0-9])")

@@ -4,6 +4,9 @@ A pipeline calls its denoiser with ``size`` rows for each of its groups, one gro
 one more group, ``perturbed``, which starts as a copy of ``cond``. As long as two groups are still equal, only one of
 them needs computing: :meth:`Rows.take` keeps the distinct rows, :meth:`Rows.spread` puts the copies back. This is
 exact, because no module ahead of the point where groups part mixes rows.
+
+Inside a network a row may be several entries of the first dimension, one after the other: the frames of a video, say,
+or its pixels where attention goes over time.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +32,7 @@ class Rows:
 
     Args:
         size: rows of one group.
-        given: groups that the pipeline passed, in order; one of them is ``"cond"``.
+        given: groups that the pipeline passed, in order. If none of them is ``"cond"``, there is none to perturb.
     """
 
     size: int
@@ -41,6 +44,11 @@ class Rows:
         return (*self.given, "perturbed")
 
     @property
+    def guidable(self) -> bool:
+        """Whether the prompt's own rows are there."""
+        return "cond" in self.given
+
+    @property
     def total(self) -> int:
         """Rows of the grown call."""
         return self.size * len(self.groups)
@@ -50,39 +58,60 @@ class Rows:
         """Rows that the pipeline passed."""
         return self.size * len(self.given)
 
-    def span(self, group: str) -> slice:
-        """Where a group lies."""
-        index = self.groups.index(group)
-        return slice(index * self.size, (index + 1) * self.size)
+    def span(self, group: str, entries: int = 1) -> slice:
+        """Where a group lies, in a tensor with that many entries for each row."""
+        index, size = self.groups.index(group), self.size * entries
+        return slice(index * size, (index + 1) * size)
 
-    def grow(self, name: str, value: Any) -> Any:
+    def grow(self, name: str, value: Any, *, folded: bool = False) -> Any:
         """Append the perturbed rows to every tensor of an argument; a scalar or a single row serves all as it is.
 
+        Args:
+            name: of the argument.
+            value: a tensor or a nest of tensors.
+            folded: whether a row may be several entries.
+
         Raises:
-            ValueError: if a tensor has neither one entry for each row nor a single one.
+            ValueError: if a tensor has neither one entry for each row (or several, if folded) nor a single one.
         """
 
         def one(tensor: Tensor) -> Tensor:
             if tensor.ndim == 0 or (tensor.shape[0] == 1 and self.normal > 1):
                 return tensor
-            if tensor.shape[0] != self.normal:
+            entries, rest = divmod(tensor.shape[0], self.normal)
+            if rest or not entries or (entries > 1 and not folded):
                 raise ValueError(
                     f"{name} of shape {tuple(tensor.shape)} has {tensor.shape[0]} rows, but the call has "
                     f"{self.normal}: {self.size} for each of {', '.join(self.given)}. Pass one entry for each row."
                 )
-            return torch.cat([tensor, tensor[self.span("cond")]])
+            return torch.cat([tensor, tensor[self.span("cond", entries)]])
 
         return _map(one, value)
 
+    def grow_list(self, name: str, value: Sequence[Any]) -> list[Any]:
+        """Append the perturbed rows to a list with one item for each row.
+
+        Raises:
+            ValueError: if it has another number of items.
+        """
+        if len(value) != self.normal:
+            raise ValueError(f"{name} has {len(value)} items, but the call has {self.normal} rows. Pass one for each.")
+        return [*value, *value[self.span("cond")]]
+
     def take(self, value: Any, stage: Stage) -> Any:
         """Only the distinct rows of every tensor of a nest."""
-        kept = self.span("cond") if stage == Stage.START else slice(0, self.normal)
-        return _map(lambda tensor: tensor[kept] if self._carries(tensor) else tensor, value)
+
+        def one(tensor: Tensor) -> Tensor:
+            if not (entries := self._entries(tensor)):
+                return tensor
+            return tensor[self.span("cond", entries) if stage == Stage.START else slice(0, self.normal * entries)]
+
+        return _map(one, value)
 
     def carried_by(self, value: Any) -> bool:
         """Whether a nest holds tensors, and the first of them carries the grown rows."""
         first = _first(value)
-        return first is not None and self._carries(first)
+        return first is not None and self._entries(first) > 0
 
     def spread(self, value: Any, stage: Stage) -> Any:
         """The inverse of :meth:`take` on a module's output."""
@@ -97,7 +126,7 @@ class Rows:
             if stage == Stage.START:
                 after = torch.cat([tensor] * len(self.groups))
             else:
-                after = torch.cat([tensor, tensor[self.span("cond")]])
+                after = torch.cat([tensor, tensor[self.span("cond", tensor.shape[0] // self.normal)]])
             done.append((tensor, after))
             return after
 
@@ -105,9 +134,9 @@ class Rows:
 
     def split(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
         """The normal and the perturbed rows of a tensor; one that carries no rows serves both."""
-        if not self._carries(tensor):
+        if not (entries := self._entries(tensor)):
             return tensor, tensor
-        return tensor[: self.normal], tensor[self.normal :]
+        return tensor[: self.normal * entries], tensor[self.normal * entries :]
 
     def repeat(self, tensor: Tensor) -> Tensor:
         """The rows of one group, once for each group that the pipeline passed."""
@@ -127,8 +156,11 @@ class Rows:
         _map(one, value)
         return alike
 
-    def _carries(self, tensor: Tensor) -> bool:
-        return tensor.ndim > 0 and tensor.shape[0] == self.total
+    def _entries(self, tensor: Tensor) -> int:
+        """Entries of the first dimension for each row of the grown call, or 0 if it carries no rows."""
+        if tensor.ndim == 0 or tensor.shape[0] % self.total:
+            return 0
+        return tensor.shape[0] // self.total
 
 
 def halves_equal(sample: Tensor) -> bool:

@@ -24,8 +24,9 @@ class Row:
     comfyui: str
     diffusers: str
     path: str
-    height: int
-    width: int
+    tokens: int
+    height: int | None
+    width: int | None
     heads: int
     extra: float
 
@@ -62,7 +63,8 @@ def _rows(model: str) -> list[Row]:
             cost.site.comfy,
             _diffusers_name(cost.site, sites),
             cost.site.path,
-            *cost.resolution,
+            cost.tokens,
+            *(cost.resolution or (None, None)),
             cost.site.heads,
             cost.extra,
         )
@@ -92,7 +94,8 @@ def _table(model: str, rows: list[Row], wide: bool) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         names = (row.authors or "-", row.comfyui or "-", row.diffusers, *([row.path] if wide else []))
-        table.add_row(*names, f"{row.height}x{row.width}", str(row.heads), f"{row.extra:.1%}")
+        size = f"{row.height}x{row.width}" if row.height else f"{row.tokens}"
+        table.add_row(*names, size, str(row.heads), f"{row.extra:.1%}")
     return table
 
 

@@ -4,10 +4,33 @@ from typing import Any
 
 from torch import nn
 
-from pag.families._family import Convention, Family
-from pag.families.unet import UNET
+from pag.families import (
+    class_conditional,
+    cross_attention,
+    flux,
+    hunyuan_video,
+    other_unets,
+    qwen,
+    sd3,
+    unet,
+    wan,
+)
+from pag.families._family import Attending, Convention, Family
 
-FAMILIES: tuple[Family, ...] = (UNET,)
+FAMILIES: tuple[Family, ...] = (
+    *unet.FAMILIES,
+    *other_unets.FAMILIES,
+    *class_conditional.FAMILIES,
+    *cross_attention.FAMILIES,
+    *sd3.FAMILIES,
+    *flux.FAMILIES,
+    *qwen.FAMILIES,
+    *wan.FAMILIES,
+    *hunyuan_video.FAMILIES,
+)
+
+DENOISERS = ("unet", "transformer", "transformer_2", "unconditional_transformer")
+"""Names of pipeline components that predict noise."""
 
 
 def family_of(model: nn.Module) -> Family:
@@ -16,23 +39,43 @@ def family_of(model: nn.Module) -> Family:
     Raises:
         TypeError: if no family knows the class of the model.
     """
-    for family in FAMILIES:
-        if any(base.__name__ in family.models for base in type(model).__mro__):
-            return family
+    for base in type(model).__mro__:
+        for family in FAMILIES:
+            if base.__name__ in family.models:
+                return family
     known = ", ".join(name for family in FAMILIES for name in family.models)
     raise TypeError(f"{type(model).__name__} cannot be guided: its family is not known. Known are: {known}.")
 
 
-def denoiser_of(pipe: Any) -> nn.Module:
-    """The denoiser component of a pipeline.
+def denoisers_of(pipe: Any) -> dict[str, nn.Module]:
+    """The denoisers of a pipeline by component name; most have one.
 
     Raises:
         TypeError: if the object has no denoiser.
     """
-    for name in ("unet", "transformer"):
-        if isinstance(model := getattr(pipe, name, None), nn.Module):
-            return model
-    raise TypeError(f"Expected a diffusers pipeline with a `unet`, but got {type(pipe).__name__}.")
+    found = {name: model for name in DENOISERS if isinstance(model := getattr(pipe, name, None), nn.Module)}
+    if not found:
+        raise TypeError(
+            f"Expected a diffusers pipeline with a `unet` or a `transformer`, but got {type(pipe).__name__}."
+        )
+    return found
 
 
-__all__ = ["FAMILIES", "Convention", "Family", "denoiser_of", "family_of"]
+def denoiser_of(pipe: Any) -> nn.Module:
+    """The denoiser of a pipeline, the first if there are several.
+
+    Raises:
+        TypeError: if the object has no denoiser.
+    """
+    return next(iter(denoisers_of(pipe).values()))
+
+
+__all__ = [
+    "FAMILIES",
+    "Attending",
+    "Convention",
+    "Family",
+    "denoiser_of",
+    "denoisers_of",
+    "family_of",
+]

@@ -1,12 +1,87 @@
 """The shape of a family entry: facts, not logic."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from pag.layers import Site
+from pag.layers import Layers, Site
+
+ROWS = (
+    "sample",
+    "hidden_states",
+    "timestep",
+    "encoder_hidden_states",
+    "encoder_attention_mask",
+    "attention_mask",
+    "encoder_hidden_states_mask",
+    "pooled_projections",
+    "guidance",
+    "class_labels",
+    "added_cond_kwargs",
+)
+"""Arguments of ``forward`` that carry one entry per row, by the names that most denoisers share."""
+
+_TABLE = re.compile(r"rot|rope|freqs|ids$|pos|shape|grid|size|length|num_|height|width|index|indices|block_|cu_")
+
+
+@dataclass(frozen=True)
+class Attending:
+    """One attention operation at a site, as far as the layout of its tokens depends on it.
+
+    Args:
+        site: the layer.
+        call: arguments of the denoiser's ``forward``, by name.
+        inputs: arguments of the attention module's ``forward``, by name.
+        queries: number of queries.
+        keys: number of keys.
+    """
+
+    site: Site
+    call: Mapping[str, Any]
+    inputs: Mapping[str, Any]
+    queries: int
+    keys: int
+
+    def text(self, *names: str) -> int:
+        """Length (dimension 1) of the first of the arguments that is given, in the inputs or else in the call."""
+        for source in (self.inputs, self.call):
+            for name in names or ("encoder_hidden_states",):
+                if isinstance(value := source.get(name), Tensor):
+                    return value.shape[1]
+        return 0
+
+
+def every_token(attending: Attending) -> slice:
+    """All tokens are the image's."""
+    return slice(0, attending.queries)
+
+
+def after_text(attending: Attending) -> slice:
+    """The text's tokens come first, then the image's."""
+    return slice(attending.text(), attending.queries)
+
+
+def before_text(attending: Attending) -> slice:
+    """The image's tokens come first, then the text's."""
+    return slice(0, attending.queries - attending.text())
+
+
+def one_frame(call: Mapping[str, Any]) -> int:
+    """An image."""
+    return 1
+
+
+def no_entry(model: nn.Module) -> str | None:
+    """The text is in from the start."""
+    return None
+
+
+def no_variance(model: Any) -> bool:
+    """All channels are the prediction."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -15,15 +90,24 @@ class Convention:
 
     Args:
         groups: the row groups of one call while CFG is on, in order; ``"cond"`` is the prompt's.
-        formula: ``"classifier_free"`` if the pipeline computes ``u + g·(c − u)`` from its property
-            ``guidance_scale`` (and rescales by its property ``guidance_rescale``); ``None`` if it computes
-            something else, or from values that cannot be read. Any combination whose weights sum to 1 is
-            served either way.
+        calls: if the pipeline calls its denoiser once for each group, the groups in the order of their calls in a
+            step; ``groups`` does not matter then.
+        formula: ``"classifier_free"`` if the pipeline computes ``u + g·(c − u)`` from ``scale`` (and rescales by its
+            property ``guidance_rescale``); ``None`` if it computes something else, or from values that cannot be
+            read. Any combination whose weights sum to 1 is served either way.
+        switch: name of the property or, where there is none, of the local variable that tells whether CFG is on.
+        scale: the same for g.
+        norm: whether the pipeline brings the result to the norm of the prompt's own prediction, which must then
+            return as it is (of use with ``calls`` only).
         log_sigma: whether the pipeline passes the logarithm of the noise level where others pass the timestep.
     """
 
     groups: tuple[str, ...] = ("uncond", "cond")
+    calls: tuple[str, ...] = ()
     formula: str | None = "classifier_free"
+    switch: str = "do_classifier_free_guidance"
+    scale: str = "guidance_scale"
+    norm: bool = False
     log_sigma: bool = False
 
 
@@ -34,36 +118,73 @@ class Family:
     Args:
         models: class names of the denoisers.
         sites: lists the self-attention layers of a model, in the order in which they run.
+        example: arguments of ``forward`` for a number of rows, on the model's device; sizes as in the
+            published checkpoints.
+        layers: names of the recommended layers, or the relative depth of the one recommended layer (0.5 is the
+            middle one), which suits models of all sizes.
+        scale: the recommended scale.
+        source: where the recommendation comes from.
+        trunk: children of the model through which rows flow, in the order in which they run; lists of blocks mostly.
+        sample: the argument of ``forward`` that is denoised.
+        timestep: the argument of ``forward`` that tells the noise level.
         row_arguments: arguments of ``forward`` that carry one entry per row, tensors or nests of tensors.
             A dotted name is an entry of a dictionary argument. All other arguments are left alone: a table
             without a batch dimension must never be indexed because its size happens to fit.
-        trunk: children of the model through which rows flow, in the order in which they run.
-        trunk_arguments: the row arguments that reach the trunk ahead of ``text_entry``.
+        folded_arguments: those of them that may carry several entries per row, one after the other (the frames of a
+            video, say).
+        row_lists: arguments of ``forward`` that are lists with one item for each row.
+        row_tables: arguments inside the network that carry rows although they are named as tables are that do not
+            (rotary embeddings, ids).
+        image: where the image's tokens are among the queries of an attention operation: one slice, or one for each
+            row of the call.
+        frames: number of frames whose tokens lie one after the other, from the arguments of ``forward``.
+        variance: whether the second half of the output's channels is a variance, which is not guided.
+        predictions: how many of the outputs are predictions (of video and audio, say).
         text_entry: path of the first module at which the rows of the prompt and of the negative prompt
             begin to differ, or ``None`` if they differ from the start.
-        example: arguments of ``forward`` for a number of rows, on the model's device; sizes as in the
-            published checkpoints.
-        layers: the recommended layers.
-        scale: the recommended scale.
-        source: where the recommendation comes from.
-        conventions: by pipeline class name, where it is not the default.
+        trunk_arguments: the row arguments that reach the trunk ahead of ``text_entry``.
+        convention: how pipelines call it.
+        conventions: by pipeline class name, where it is another.
     """
 
     models: tuple[str, ...]
     sites: Callable[[nn.Module], tuple[Site, ...]]
-    row_arguments: tuple[str, ...]
-    trunk: tuple[str, ...]
-    trunk_arguments: tuple[str, ...]
-    text_entry: Callable[[nn.Module], str | None]
     example: Callable[[Any, int], dict[str, Any]]
-    layers: tuple[str, ...]
+    layers: tuple[str, ...] | float
     scale: float
     source: str
+    trunk: tuple[str, ...]
+    sample: str = "hidden_states"
+    timestep: str = "timestep"
+    row_arguments: tuple[str, ...] = ROWS
+    folded_arguments: tuple[str, ...] = ()
+    row_lists: tuple[str, ...] = ()
+    row_tables: tuple[str, ...] = ()
+    image: Callable[[Attending], slice | Sequence[slice]] = every_token
+    frames: Callable[[Mapping[str, Any]], int] = one_frame
+    variance: Callable[[Any], bool] = no_variance
+    predictions: int = 1
+    text_entry: Callable[[nn.Module], str | None] = no_entry
+    trunk_arguments: tuple[str, ...] = ()
+    convention: Convention = Convention()
     conventions: Mapping[str, Convention] = field(default_factory=dict[str, Convention])
 
-    def convention(self, pipe: object) -> Convention:
-        """The row convention of a pipeline."""
+    def convention_of(self, pipe: object) -> Convention:
+        """The row convention of a pipeline: its own attribute ``pag_convention``, or what is known of its class."""
+        if isinstance(own := getattr(pipe, "pag_convention", None), Convention):
+            return own
         for base in type(pipe).__mro__:
             if base.__name__ in self.conventions:
                 return self.conventions[base.__name__]
-        return Convention()
+        return self.convention
+
+    def recommended(self, model: nn.Module) -> Layers:
+        """The recommended layers of a model."""
+        if isinstance(self.layers, tuple):
+            return self.layers
+        sites = self.sites(model)
+        return sites[min(int(self.layers * len(sites)), len(sites) - 1)].path
+
+    def carries_rows(self, name: str) -> bool:
+        """Whether an argument of a module inside the network may carry rows, by its name."""
+        return name in self.row_tables or not _TABLE.search(name)

@@ -78,6 +78,7 @@ def example(model: Any, rows: int) -> dict[str, Any]:
 UNET = Family(
     models=("UNet2DConditionModel",),
     sites=sites,
+    sample="sample",
     row_arguments=(
         "sample",
         "timestep",
@@ -104,3 +105,5 @@ UNET = Family(
         "StableDiffusionInstructPix2PixPipeline": Convention(("cond", "image", "uncond"), formula=None),
     },
 )
+
+FAMILIES = (UNET,)

@@ -1,8 +1,84 @@
 """Perturbed-Attention Guidance, arXiv 2403.17377: the self-attention map becomes the identity."""
 
-from pag.perturbations._interface import Attend, Heads, Tokens
+import torch
+from torch import Tensor
+
+from pag.perturbations._interface import Answers, Attend, Heads, Keys, Tokens
+
+_SCORES = 2**24
+"""Scores that are held at once, per row and head: text is short, but a video has many tokens."""
 
 
-def identity(q: Heads, k: Heads, v: Heads, attend: Attend, tokens: Tokens) -> Heads:
-    """``softmax(QKᵀ/√d)·V`` becomes ``I·V = V``: each token attends to itself alone."""
-    return v
+def identity(q: Heads, k: Keys, v: Keys, attend: Attend, tokens: Tokens) -> Heads:
+    """``softmax(QKᵀ/√d)·V`` becomes ``I·V = V``: each token attends to itself alone.
+
+    In joint attention that holds for the image's tokens among themselves. They still attend to the text, and the text
+    still attends to everything: ``softmax`` runs over the text and the token itself.
+    """
+    if tokens.alone(q, k):
+        return v
+    return _with_others(q, k, v, attend, tokens, [tokens.keys])
+
+
+def frame_identity(q: Heads, k: Keys, v: Keys, attend: Attend, tokens: Tokens) -> Heads:
+    """The identity within each frame of a video: a token attends to itself, to other frames and to the text."""
+    size = (tokens.keys.stop - tokens.keys.start) // tokens.frames
+    starts = range(tokens.keys.start, tokens.keys.stop, size)
+    frames = [slice(start, start + size) for start in starts]
+    if len(frames) == 1 and tokens.alone(q, k):
+        return v
+    return _with_others(q, k, v, attend, tokens, frames)
+
+
+def _with_others(q: Heads, k: Keys, v: Keys, attend: Attend, tokens: Tokens, parts: list[slice]) -> Heads:
+    """Tokens of each part attend to themselves and to what is outside of the part, all others to everything."""
+    shift = tokens.image.start - tokens.keys.start
+    done: list[Tensor] = []
+    if tokens.image.start > 0:
+        done.append(attend(q, k, v, slice(0, tokens.image.start)))
+    for part in parts:
+        done.append(_itself_and_others(q, k, v, attend, slice(part.start + shift, part.stop + shift), part))
+    if tokens.image.stop < q.shape[-2]:
+        done.append(attend(q, k, v, slice(tokens.image.stop, q.shape[-2])))
+    return torch.cat(done, dim=-2)
+
+
+def _itself_and_others(q: Heads, k: Keys, v: Keys, attend: Attend, queries: slice, own: slice) -> Answers:
+    """``softmax([q·k_self, q·K_others])·[v_self, V_others]``, without a map of all tokens by all tokens."""
+    scale = q.shape[-1] ** -0.5 if attend.scale is None else attend.scale
+    query, key, value = q[..., queries, :] * scale, k[..., own, :], v[..., own, :]
+    other_keys, other_values = _without(k, own, -2), _without(v, own, -2)
+    own_scores = (query * key).sum(-1, keepdim=True)
+    own_mask, mask = _masks(attend.mask, queries, own)
+    if own_mask is not None:
+        own_scores = _masked(own_scores, own_mask)
+    step = max(1, _SCORES // max(1, other_keys.shape[-2]))
+    done: list[Tensor] = []
+    for start in range(0, query.shape[-2], step):
+        part = slice(start, start + step)
+        scores = query[..., part, :] @ other_keys.transpose(-1, -2)
+        if mask is not None:
+            scores = _masked(scores, mask[..., part, :] if mask.shape[-2] > 1 else mask)
+        both = torch.cat([own_scores[..., part, :], scores], dim=-1)
+        weights = both.softmax(dim=-1, dtype=torch.float32).nan_to_num().to(value.dtype)
+        done.append(weights[..., :1] * value[..., part, :] + weights[..., 1:] @ other_values)
+    return torch.cat(done, dim=-2)
+
+
+def _masks(mask: Tensor | None, queries: slice, own: slice) -> tuple[Tensor | None, Tensor | None]:
+    """The mask of each token for itself, (…, queries, 1), and for the others, (…, queries or 1, others)."""
+    if mask is None:
+        return None, None
+    chosen = mask[..., queries, :] if mask.shape[-2] > 1 else mask
+    inside = chosen[..., own]
+    itself = inside.diagonal(dim1=-2, dim2=-1)[..., None] if mask.shape[-2] > 1 else inside.transpose(-1, -2)
+    return itself, _without(chosen, own, -1)
+
+
+def _masked(scores: Tensor, mask: Tensor) -> Tensor:
+    return scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
+
+
+def _without(tensor: Tensor, part: slice, dim: int) -> Tensor:
+    before, after = tensor.narrow(dim, 0, part.start), tensor.narrow(dim, part.stop, tensor.shape[dim] - part.stop)
+    return torch.cat([before, after], dim=dim)

@@ -1,0 +1,39 @@
+"""Transformers of images that take the text in attention of its own."""
+
+from typing import Any
+
+import torch
+
+from pag.families._family import ROWS, Family
+from pag.families._sites import transformer_sites
+
+
+def _pixart_example(model: Any, rows: int) -> dict[str, Any]:
+    config, device = model.config, model.device
+    size = config.sample_size
+    arguments: dict[str, Any] = {
+        "hidden_states": torch.empty(rows, config.in_channels, size, size, device=device),
+        "encoder_hidden_states": torch.empty(rows, 300, config.caption_channels, device=device),
+        "timestep": torch.ones(rows, device=device),
+    }
+    if model.use_additional_conditions:
+        sizes = {"resolution": torch.ones(rows, 2, device=device), "aspect_ratio": torch.ones(rows, 1, device=device)}
+        arguments["added_cond_kwargs"] = sizes
+    else:
+        arguments["added_cond_kwargs"] = {"resolution": None, "aspect_ratio": None}
+    return arguments
+
+
+PIXART = Family(
+    models=("PixArtTransformer2DModel",),
+    sites=transformer_sites("transformer_blocks"),
+    example=_pixart_example,
+    layers=0.5,
+    scale=3.0,
+    source="no published setting but diffusers' default, block 1: the middle block, by analogy with arXiv 2403.17377",
+    trunk=("pos_embed", "adaln_single", "caption_projection", "transformer_blocks"),
+    row_arguments=(*ROWS, "added_cond_kwargs"),
+    variance=lambda model: model.config.out_channels == 2 * model.config.in_channels,
+)
+
+FAMILIES = (PIXART,)

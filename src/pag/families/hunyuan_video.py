@@ -1,0 +1,5 @@
+"""Videos with joint attention."""
+
+from pag.families._family import Family
+
+FAMILIES: tuple[Family, ...] = ()

@@ -1,0 +1,162 @@
+"""One whole run of a diffusers pipeline on tiny random components, and what must be known to compute it by hand."""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import DiffusionPipeline
+from torch import Tensor, nn
+
+from tests import masked
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run.
+
+    Args:
+        make: builds the pipeline.
+        arguments: arguments of its call, without generator, number of steps and type of output.
+        path: the self-attention layer to perturb.
+        image: positions of the image's tokens among the queries there (see ``tests.masked.perturbed``).
+        groups: by number of rows of a call, the number of row groups and which of them is the prompt's.
+        calls: the groups of successive calls in a step, if each call carries one group.
+        g: the scale of classifier-free guidance, needed if ``calls`` does not begin with ``"cond"``, or with ``norm``.
+        norm: whether the pipeline brings the result to the norm of the prompt's prediction (with ``calls``).
+        denoisers: names of the components that predict noise.
+        output: reads the final latents from what the pipeline returned.
+        output_type: what to ask the pipeline for.
+        steps: number of steps.
+        variance: whether the second half of the prediction's channels is a variance.
+        predictions: how many of the denoiser's outputs are predictions.
+        reference: as in ``tests.denoisers.Network``.
+        tolerance: relative to the largest latent.
+    """
+
+    make: Callable[[], Any]
+    arguments: Callable[[], dict[str, Any]]
+    path: str
+    image: masked.Image = None
+    groups: Mapping[int, tuple[int, int]] = field(default_factory=lambda: {1: (1, 0), 2: (2, 1)})
+    calls: Sequence[str] = ()
+    g: float | None = None
+    norm: bool = False
+    denoisers: Sequence[str] = ("transformer",)
+    output: Callable[[Any], Any] = lambda output: output[0]
+    output_type: str | None = "latent"
+    steps: int = 2
+    variance: bool = False
+    predictions: int = 1
+    reference: Callable[[nn.Module, str], Any] | None = None
+    tolerance: float = 1e-4
+
+    def sample(self, pipe: Any, **arguments: Any) -> Tensor:
+        """The final latents; the same noise each time."""
+        given: dict[str, Any] = {"num_inference_steps": self.steps, "return_dict": False} | self.arguments()
+        if self.output_type is not None:
+            given.setdefault("output_type", self.output_type)
+        given.setdefault("generator", torch.Generator().manual_seed(0))
+        torch.manual_seed(0)
+        pipe.set_progress_bar_config(disable=True)
+        return torch.as_tensor(self.output(pipe(**(given | arguments)))).detach().clone()
+
+
+def pipeline(name: str, **components: Any) -> Any:
+    """A pipeline of diffusers by class name; components that are not given are None."""
+    cls = getattr(diffusers, name)
+    expected, optional = DiffusionPipeline._get_signature_keys(cls)  # pyright: ignore[reportPrivateUsage]
+    absent = dict.fromkeys(name for name in expected if name not in optional)
+    return cls(**(absent | components))
+
+
+@contextmanager
+def guided(run: Run, pipe: Any, scale: float) -> Generator[None]:
+    """Add ``s·(c − ĉ)`` to what the denoisers return, by separate forwards: weights that sum to 1 carry it through."""
+    state = _State()
+    with ExitStack() as stack:
+        for name in run.denoisers:
+            if (model := getattr(pipe, name, None)) is not None:
+                role = "uncond" if name.startswith("unconditional") else None
+                stack.enter_context(_replaced(run, pipe, model, scale, state, role))
+        yield
+
+
+class _State:
+    calls = 0
+    deltas: Sequence[Any] = ()
+
+
+@contextmanager
+def _replaced(run: Run, pipe: Any, model: Any, scale: float, state: _State, role: str | None) -> Generator[None]:
+    plain = model.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        output = plain(*_copied(args), **_copied(kwargs))
+        outputs = [output[index] for index in range(run.predictions)]
+        group = role or (run.calls[state.calls % len(run.calls)] if run.calls else None)
+        state.calls += 1
+        if group in (None, "cond"):
+            with masked.perturbs(model, run.path, run.image, run.reference):
+                worse = plain(*args, **kwargs)
+            state.deltas = [_delta(run, output, worse[index], scale) for index, output in enumerate(outputs)]
+        added = [_scaled(delta, _weight(run, group)) for delta in state.deltas]
+        results = [_sum(one, delta) for one, delta in zip(outputs, added, strict=True)]
+        return _like(output, results)
+
+    model.forward = forward
+    try:
+        yield
+    finally:
+        del model.forward
+
+
+def _weight(run: Run, group: str | None) -> float:
+    """So that ``u + g·(c − u)`` gives its own result and ``δ``."""
+    if group is None or not run.calls:
+        return 1.0
+    if run.calls[0] != "cond":
+        return 1 / run.g if group == "cond" and run.g is not None else 0.0
+    if run.norm and run.g is not None:
+        return 0.0 if group == "cond" else 1 / (1 - run.g)
+    return 1.0
+
+
+def _delta(run: Run, output: Any, worse: Any, scale: float) -> Any:
+    rows = len(output)
+    count, cond = (1, 0) if run.calls else run.groups[rows]
+    size = rows // count
+    if isinstance(output, list):
+        deltas = [scale * (a - b) for a, b in zip(output, worse, strict=True)][cond * size : (cond + 1) * size]
+        return deltas * count
+    delta = scale * (output - worse)[cond * size : (cond + 1) * size]
+    if run.variance:
+        delta[:, delta.shape[1] // 2 :] = 0
+    return torch.cat([delta] * count)
+
+
+def _scaled(delta: Any, weight: float) -> Any:
+    return [one * weight for one in delta] if isinstance(delta, list) else delta * weight  # pyright: ignore
+
+
+def _sum(output: Any, delta: Any) -> Any:
+    if isinstance(output, list):
+        return [a + b for a, b in zip(output, delta, strict=True)]  # pyright: ignore
+    return output + delta
+
+
+def _like(output: Any, results: list[Any]) -> Any:
+    if isinstance(output, tuple | list):
+        return type(output)((*results, *output[len(results) :]))  # pyright: ignore
+    return type(output)(**(dict(output) | dict(zip(output, results, strict=False))))
+
+
+def _copied(value: Any) -> Any:
+    """Some networks change lists that they are given."""
+    if isinstance(value, list | tuple):
+        return type(value)(_copied(item) for item in value)  # pyright: ignore
+    if isinstance(value, dict):
+        return {name: _copied(item) for name, item in value.items()}  # pyright: ignore
+    return value
