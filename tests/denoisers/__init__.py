@@ -4,13 +4,23 @@ A module of this package is a group of networks: it has a dictionary ``NETWORKS`
 """
 
 from tests.denoisers import (
+    audio,
     class_conditional,
+    cogvideo,
+    cogview,
+    cosmos,
     cross_attention,
     flux,
+    flux2,
+    flux_relatives,
     hunyuan_video,
+    kandinsky,
+    ltx,
     other_unets,
     qwen,
+    sana,
     sd3,
+    single_stream,
     wan,
 )
 from tests.denoisers._network import Network
@@ -19,11 +29,21 @@ NETWORKS: dict[str, Network] = {
     **other_unets.NETWORKS,
     **class_conditional.NETWORKS,
     **cross_attention.NETWORKS,
+    **sana.NETWORKS,
     **sd3.NETWORKS,
     **flux.NETWORKS,
+    **flux_relatives.NETWORKS,
+    **flux2.NETWORKS,
     **qwen.NETWORKS,
+    **single_stream.NETWORKS,
+    **cogview.NETWORKS,
     **wan.NETWORKS,
+    **ltx.NETWORKS,
+    **cogvideo.NETWORKS,
     **hunyuan_video.NETWORKS,
+    **cosmos.NETWORKS,
+    **kandinsky.NETWORKS,
+    **audio.NETWORKS,
 }
 
 __all__ = ["NETWORKS", "Network"]

@@ -5,13 +5,23 @@ runs: it has a dictionary ``RUNS``.
 """
 
 from tests.runs import (
+    audio,
     class_conditional,
+    cogvideo,
+    cogview,
+    cosmos,
     cross_attention,
     flux,
+    flux2,
+    flux_relatives,
     hunyuan_video,
+    kandinsky,
+    ltx,
     other_unets,
     qwen,
+    sana,
     sd3,
+    single_stream,
     unet,
     wan,
 )
@@ -22,11 +32,21 @@ RUNS: dict[str, Run] = {
     **other_unets.RUNS,
     **class_conditional.RUNS,
     **cross_attention.RUNS,
+    **sana.RUNS,
     **sd3.RUNS,
     **flux.RUNS,
+    **flux_relatives.RUNS,
+    **flux2.RUNS,
     **qwen.RUNS,
+    **single_stream.RUNS,
+    **cogview.RUNS,
     **wan.RUNS,
+    **ltx.RUNS,
+    **cogvideo.RUNS,
     **hunyuan_video.RUNS,
+    **cosmos.RUNS,
+    **kandinsky.RUNS,
+    **audio.RUNS,
 }
 
 __all__ = ["RUNS", "Run", "guided"]

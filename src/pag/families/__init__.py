@@ -5,13 +5,23 @@ from typing import Any
 from torch import nn
 
 from pag.families import (
+    audio,
     class_conditional,
+    cogvideo,
+    cogview,
+    cosmos,
     cross_attention,
     flux,
+    flux2,
+    flux_relatives,
     hunyuan_video,
+    kandinsky,
+    ltx,
     other_unets,
     qwen,
+    sana,
     sd3,
+    single_stream,
     unet,
     wan,
 )
@@ -22,11 +32,21 @@ FAMILIES: tuple[Family, ...] = (
     *other_unets.FAMILIES,
     *class_conditional.FAMILIES,
     *cross_attention.FAMILIES,
+    *sana.FAMILIES,
     *sd3.FAMILIES,
     *flux.FAMILIES,
+    *flux_relatives.FAMILIES,
+    *flux2.FAMILIES,
     *qwen.FAMILIES,
+    *single_stream.FAMILIES,
+    *cogview.FAMILIES,
     *wan.FAMILIES,
+    *ltx.FAMILIES,
+    *cogvideo.FAMILIES,
     *hunyuan_video.FAMILIES,
+    *cosmos.FAMILIES,
+    *kandinsky.FAMILIES,
+    *audio.FAMILIES,
 )
 
 DENOISERS = ("unet", "transformer", "transformer_2", "unconditional_transformer")

@@ -1,0 +1,5 @@
+"""CogView and GLM-Image."""
+
+from pag.families._family import Family
+
+FAMILIES: tuple[Family, ...] = ()

@@ -1,0 +1,5 @@
+"""Cosmos."""
+
+from pag.families._family import Family
+
+FAMILIES: tuple[Family, ...] = ()

@@ -1,0 +1,5 @@
+"""Flux 2."""
+
+from pag.families._family import Family
+
+FAMILIES: tuple[Family, ...] = ()

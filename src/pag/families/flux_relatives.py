@@ -1,0 +1,5 @@
+"""Models built like Flux."""
+
+from pag.families._family import Family
+
+FAMILIES: tuple[Family, ...] = ()

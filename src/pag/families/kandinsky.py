@@ -1,0 +1,5 @@
+"""Kandinsky's transformers."""
+
+from pag.families._family import Family
+
+FAMILIES: tuple[Family, ...] = ()

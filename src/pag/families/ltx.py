@@ -1,0 +1,5 @@
+"""LTX-Video and LTX-2."""
+
+from pag.families._family import Family
+
+FAMILIES: tuple[Family, ...] = ()

@@ -1,0 +1,5 @@
+"""Sana and its relatives: linear attention."""
+
+from pag.families._family import Family
+
+FAMILIES: tuple[Family, ...] = ()
