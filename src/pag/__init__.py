@@ -1,5 +1,6 @@
 """Perturbed-Attention Guidance for diffusers."""
 
+from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -8,11 +9,21 @@ if TYPE_CHECKING:
     from pag.costs import Cost, LayerCost, cost, layer_costs
     from pag.guidance import Guidance
     from pag.layers import Site
-    from pag.pipelines import StableDiffusionPAGPipeline, demo_pipeline
+    from pag.pipelines import (
+        AutoPAGPipelineForImage2Image,
+        AutoPAGPipelineForInpainting,
+        AutoPAGPipelineForText2Image,
+        StableDiffusionPAGPipeline,
+        demo_pipeline,
+        pag_pipeline,
+    )
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AutoPAGPipelineForImage2Image",
+    "AutoPAGPipelineForInpainting",
+    "AutoPAGPipelineForText2Image",
     "Cost",
     "Guidance",
     "Guide",
@@ -23,6 +34,7 @@ __all__ = [
     "demo_pipeline",
     "guide",
     "layer_costs",
+    "pag_pipeline",
     "sites",
 ]
 
@@ -38,16 +50,23 @@ _HOMES = {
     "LayerCost": "pag.costs",
     "cost": "pag.costs",
     "layer_costs": "pag.costs",
+    "AutoPAGPipelineForImage2Image": "pag.pipelines",
+    "AutoPAGPipelineForInpainting": "pag.pipelines",
+    "AutoPAGPipelineForText2Image": "pag.pipelines",
     "StableDiffusionPAGPipeline": "pag.pipelines",
+    "pag_pipeline": "pag.pipelines",
     "demo_pipeline": "pag.pipelines",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'pag' has no attribute {name!r}. There is: {', '.join(__all__)}.")
-    return getattr(import_module(_HOMES[name]), name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    if name.endswith("Pipeline"):  # one for each class of diffusers, made when it is asked for
+        return import_module("pag.pipelines").pipeline_class(name)
+    nearest = ", ".join(get_close_matches(name, __all__) or __all__)
+    raise AttributeError(f"module 'pag' has no attribute {name!r}. There is: {nearest}.")
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return [*__all__, "__version__", *import_module("pag.pipelines").pipeline_names()]

@@ -1,7 +1,24 @@
 """Drop-in pipeline classes: names over one mixin."""
 
+from pag.pipelines._auto import (
+    AutoPAGPipelineForImage2Image,
+    AutoPAGPipelineForInpainting,
+    AutoPAGPipelineForText2Image,
+)
+from pag.pipelines._names import pipeline_class, pipeline_names
+from pag.pipelines._sister import pag_pipeline
 from pag.pipelines.demo import demo_pipeline
 from pag.pipelines.mixin import PAGMixin
 from pag.pipelines.stable_diffusion import StableDiffusionPAGPipeline
 
-__all__ = ["PAGMixin", "StableDiffusionPAGPipeline", "demo_pipeline"]
+__all__ = [
+    "AutoPAGPipelineForImage2Image",
+    "AutoPAGPipelineForInpainting",
+    "AutoPAGPipelineForText2Image",
+    "PAGMixin",
+    "StableDiffusionPAGPipeline",
+    "demo_pipeline",
+    "pag_pipeline",
+    "pipeline_class",
+    "pipeline_names",
+]

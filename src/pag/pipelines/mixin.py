@@ -1,21 +1,30 @@
 """One mixin that turns a diffusers pipeline class into its PAG sister."""
 
 import functools
-from collections.abc import Callable, Generator
+import inspect
+import json
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from pag._guide import guide, sites
-from pag.layers import Site, select
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+
+from pag._guide import guide
+from pag.families import denoiser_of
+from pag.layers import Site
+from pag.pipelines._arguments import CALL_ARGUMENTS, layers_argument
 from pag.pipelines._check import check_names, check_prompts
-from pag.pipelines._document import CALL_ARGUMENTS, INIT_ARGUMENTS, class_docstring, extend
+from pag.pipelines._document import class_docstring, extend
+from pag.pipelines._upstream import UPSTREAM, Defaults
 from pag.schedule import Schedule, check_number
+
+_AS_IT_IS: Any = object()
 
 
 class PAGMixin:
     """Adds Perturbed-Attention Guidance to the pipeline class that follows it in the bases.
 
-    Constructor and call get the arguments documented in ``_document.py``, with one merged signature and docstring.
+    Constructor and call get the arguments documented in ``_arguments.py``, with one merged signature and docstring.
     Guidance is attached for the time of a call only, so components can be shared with other pipelines freely.
     """
 
@@ -25,31 +34,45 @@ class PAGMixin:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if not issubclass(cls.__base__ or object, PAGMixin) or cls.__base__ is PAGMixin:
-            cls.__doc__ = class_docstring(cls.__doc__ or "", cls.__mro__[2].__doc__ or "")
-            cls.__init__ = extend(_with_layers(cls.__init__), cls.__init__, INIT_ARGUMENTS)
-            call: Any = cls.__call__  # pyright: ignore
-            cls.__call__ = extend(_with_guidance(call), call, CALL_ARGUMENTS, cls._pag_example)  # pyright: ignore
+        if PAGMixin not in cls.__bases__:
+            return  # the class above has it all
+        plain = cls.__bases__[cls.__bases__.index(PAGMixin) + 1]
+        defaults = UPSTREAM.get(cls.__name__, Defaults())
+        layers = layers_argument(defaults.layers)
+        init: Any = cls.__init__
+        call: Any = cls.__call__  # pyright: ignore
+        cls.__doc__ = class_docstring(cls.__doc__ or "", plain, [layers])
+        cls.__init__ = _with_layers(init, defaults)
+        extend(cls.__init__, init, [layers], defaults.values)
+        guided = _with_guidance(call, defaults)
+        extend(guided, call, [*CALL_ARGUMENTS, *defaults.more], defaults.values, cls._pag_example)
+        cls.__call__ = guided  # pyright: ignore
+        for argument in defaults.more:
+            setattr(cls, argument.name, argument.default)
 
-    def set_pag_applied_layers(self, pag_applied_layers: str | list[str], pag_attn_processors: None = None) -> None:
+    def set_pag_applied_layers(
+        self, pag_applied_layers: str | list[str] | None, pag_attn_processors: None = None
+    ) -> None:
         """Choose the self-attention layers to perturb in the calls to come.
 
         Args:
-            pag_applied_layers (`str` or `list[str]`): one or more layer names, in any spelling of `pag.layers`. An
-                empty list switches PAG off.
+            pag_applied_layers (`str` or `list[str]`): one or more layer names, in any spelling of `pag.layers`.
+                `"auto"` or `None` takes those recommended for the denoiser. An empty list switches PAG off.
             pag_attn_processors (`None`): here for diffusers' sake; no attention processor is replaced.
 
         Raises:
             ValueError: if a layer does not exist; the message lists those that do.
-            TypeError: if the names are no strings.
+            TypeError: if the names are no strings, or if the denoiser cannot be guided.
         """
         if pag_attn_processors is not None:
             raise ValueError(
                 "pag_attn_processors cannot be set, because PAG replaces no attention processor here. "
                 "Leave it out, or choose another method with `pag.guide(pipe, perturbation=…)`."
             )
-        self._pag_sites(pag_applied_layers)
-        self._self.register_to_config(pag_applied_layers=pag_applied_layers)
+        layers = "auto" if pag_applied_layers is None else pag_applied_layers
+        if _has_denoiser(self):
+            self._pag_sites(layers)
+        self._self.register_to_config(pag_applied_layers=layers)
 
     @property
     def pag_applied_layers(self) -> list[str]:
@@ -60,9 +83,10 @@ class PAGMixin:
 
     @property
     def pag_attn_processors(self) -> dict[str, Any]:
-        """Attention processors of the layers to perturb, by full name."""
-        names = [f"{site.path}.processor" for site in self._pag_sites(self.pag_applied_layers)]
-        return {name: self._self.unet.attn_processors[name] for name in names}
+        """Attention processors of the layers to perturb, by full name; a layer without one is left out."""
+        paths = [site.path for site in self._pag_sites(self.pag_applied_layers)]
+        layers: dict[str, Any] = {path: denoiser_of(self).get_submodule(path) for path in paths}
+        return {f"{path}.processor": layer.processor for path, layer in layers.items() if hasattr(layer, "processor")}
 
     @property
     def pag_scale(self) -> float:
@@ -90,7 +114,7 @@ class PAGMixin:
         return self
 
     def _pag_sites(self, names: str | list[str]) -> tuple[Site, ...]:
-        return select(sites(self), names) if names or isinstance(names, str) else ()
+        return guide(self, 1.0, layers=_layers(names)).sites if names or isinstance(names, str) else ()
 
     @classmethod
     def from_pipe(cls, pipeline: Any, **kwargs: Any) -> Any:
@@ -99,12 +123,31 @@ class PAGMixin:
         Args:
             pipeline (`DiffusionPipeline`): any pipeline with the components that this class needs. The layers to
                 perturb are taken over from a PAG pipeline, of this package or of diffusers.
-            **kwargs: components or settings to use instead, such as `pag_applied_layers`.
+            **kwargs: components or settings to use instead, such as `pag_applied_layers`. `dtype` casts the
+                components, for the other pipeline too; without it they stay as they are.
         """
         if (layers := getattr(pipeline, "pag_applied_layers", None)) is not None:
             kwargs.setdefault("pag_applied_layers", layers)
+        if "torch_dtype" not in kwargs:
+            kwargs.setdefault("dtype", _AS_IT_IS)
         parent: Any = super()
         return parent.from_pipe(pipeline, **kwargs)
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:  # noqa: D102
+        # diffusers' `from_pipe` would cast all components to float32.
+        if kwargs.get("dtype") is _AS_IT_IS:
+            return self
+        parent: Any = super()
+        return parent.to(*args, **kwargs)
+
+    to.__doc__ = DiffusionPipeline.to.__doc__
+
+    def to_json_string(self) -> str:
+        """The configuration as JSON text, with a class name that diffusers finds: the plain one, if it has no other."""
+        parent: Any = super()
+        config: dict[str, Any] = json.loads(parent.to_json_string())
+        config["_class_name"] = _known_to_diffusers(type(self))
+        return json.dumps(config, indent=2, sort_keys=True) + "\n"
 
     @contextmanager
     def _pag_call(
@@ -116,6 +159,7 @@ class PAGMixin:
         pag_applied_layers_index: str | list[str] | None = None,
         pag_start: float = 0.0,
         pag_stop: float = 1.0,
+        **more: Any,
     ) -> Generator[None]:
         adaptive = _one_of(
             pag_adaptive_scale=pag_adaptive_scale or None, pag_adaptive_scaling=pag_adaptive_scaling or None
@@ -127,44 +171,79 @@ class PAGMixin:
             self._pag_sites(layers)
         self._pag_schedule = schedule
         self._pag_call_layers = None if layers is None else _as_list(layers)
-        guidance = nullcontext()
-        if self.do_perturbed_attention_guidance:
-            guidance = guide(
-                self,
-                pag_scale,
-                layers=self.pag_applied_layers,
-                start=pag_start,
-                stop=pag_stop,
-                adaptive_scale=schedule.adaptive_scale,
-            )
         try:
-            with guidance:
+            with self._pag_guide(schedule, more):
                 yield
         finally:
             self._pag_call_layers = None
 
+    def _pag_guide(self, schedule: Schedule, more: Mapping[str, Any]) -> Any:
+        on = self.do_perturbed_attention_guidance
+        for name, value in more.items():
+            if value and not on:
+                raise ValueError(f"{name}={value!r} needs PAG: pag_scale above 0, and layers to perturb.")
+            setattr(self, name, value)
+        if not on:
+            return nullcontext()
+        return guide(
+            self,
+            schedule.scale,
+            layers=_layers(self.pag_applied_layers),
+            start=schedule.start,
+            stop=schedule.stop,
+            adaptive_scale=schedule.adaptive_scale,
+        )
 
-def _with_layers(init: Callable[..., None]) -> Callable[..., None]:
+
+def _with_layers(init: Callable[..., None], defaults: Defaults) -> Callable[..., None]:
     @functools.wraps(init)
-    def with_layers(self: Any, *args: Any, pag_applied_layers: str | list[str] = "mid", **kwargs: Any) -> None:
-        init(self, *args, **kwargs)
+    def with_layers(
+        self: Any, *args: Any, pag_applied_layers: str | list[str] | None = defaults.layers, **kwargs: Any
+    ) -> None:
+        init(self, *args, **_filled(init, defaults, self, *args, **kwargs))
         self.set_pag_applied_layers(pag_applied_layers)
 
     return with_layers
 
 
-def _with_guidance(call: Callable[..., Any]) -> Callable[..., Any]:
+def _with_guidance(call: Callable[..., Any], defaults: Defaults) -> Callable[..., Any]:
+    names = [argument.name for argument in (*CALL_ARGUMENTS, *defaults.more)]
+
     @functools.wraps(call)
     def with_guidance(self: Any, *args: Any, **kwargs: Any) -> Any:
-        settings = {
-            parameter.name: kwargs.pop(parameter.name) for parameter in CALL_ARGUMENTS if parameter.name in kwargs
-        }
-        check_names(call, kwargs)
+        settings: dict[str, Any] = {argument.name: argument.default for argument in defaults.more}
+        settings |= {name: kwargs.pop(name) for name in names if name in kwargs}
+        check_names(call, names, kwargs)
         check_prompts(self, call, args, kwargs)
         with self._pag_call(**settings):
-            return call(self, *args, **kwargs)
+            return call(self, *args, **_filled(call, defaults, self, *args, **kwargs))
 
     return with_guidance
+
+
+def _filled(function: Callable[..., Any], defaults: Defaults, /, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    """The keywords, with the defaults that are not the function's own."""
+    if not defaults.values:
+        return kwargs
+    signature = inspect.signature(function)
+    given = signature.bind_partial(*args, **kwargs).arguments
+    values = {name: value for name, value in defaults.values.items() if name in signature.parameters}
+    return {name: value for name, value in values.items() if name not in given} | kwargs
+
+
+def _has_denoiser(pipe: Any) -> bool:
+    # A pipeline may be put together without it, to encode prompts only, say.
+    try:
+        denoiser_of(pipe)
+    except TypeError:
+        return False
+    return True
+
+
+def _known_to_diffusers(cls: type) -> str:
+    if cls.__name__ in UPSTREAM:
+        return cls.__name__
+    return next(base.__name__ for base in cls.__mro__ if not issubclass(base, PAGMixin))
 
 
 def _one_of(**given: Any) -> Any:
@@ -172,6 +251,11 @@ def _one_of(**given: Any) -> Any:
     if len(values) > 1:
         raise ValueError(f"{' and '.join(values)} are two names of one setting, but both are given. Leave one out.")
     return next(iter(values.values()), None)
+
+
+def _layers(names: str | list[str]) -> str | list[str] | None:
+    """The layers as `pag.guide` takes them: None are the recommended ones."""
+    return None if names in ("auto", ["auto"]) else names
 
 
 def _as_list(names: str | list[str]) -> list[str]:
