@@ -91,6 +91,7 @@ def denoiser_of(pipe: Any) -> nn.Module:
 
 
 __all__ = [
+    "DENOISERS",
     "FAMILIES",
     "Attending",
     "Convention",

@@ -12,12 +12,12 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 from diffusers.utils.import_utils import DummyObject
 
+from pag.families import DENOISERS
 from pag.pipelines._arguments import CALL_ARGUMENTS
 from pag.pipelines._document import example_of
 from pag.pipelines.mixin import PAGMixin
 from pag.pipelines.stable_diffusion import StableDiffusionPAGPipeline
 
-_DENOISERS = ("unet", "transformer")
 _OWN = """{plain} with Perturbed-Attention Guidance (PAG, arXiv 2403.17377).
 
 Takes all that `{plain}` takes,
@@ -73,7 +73,7 @@ def pag_pipeline(cls: type) -> Any:
 def has_denoiser(cls: type) -> bool:
     """Whether pipelines of a class have a denoiser and a call that uses it."""
     calls = any("__call__" in vars(base) for base in cls.__mro__)
-    return calls and any(name in inspect.signature(cls.__init__).parameters for name in _DENOISERS)
+    return calls and any(name in inspect.signature(cls.__init__).parameters for name in DENOISERS)
 
 
 def name_of(plain: str) -> str:
@@ -98,7 +98,7 @@ def _plain_of_peer(cls: type) -> type:
 def _check(cls: type) -> None:
     if not has_denoiser(cls):
         raise TypeError(
-            f"{cls.__name__} has no denoiser to guide: its constructor takes none of {', '.join(_DENOISERS)}, or it "
+            f"{cls.__name__} has no denoiser to guide: its constructor takes none of {', '.join(DENOISERS)}, or it "
             "cannot be called."
         )
     taken = inspect.signature(cls.__call__).parameters.keys() & {argument.name for argument in CALL_ARGUMENTS}
