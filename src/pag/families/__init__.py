@@ -26,6 +26,7 @@ from pag.families import (
     wan,
 )
 from pag.families._family import Attending, Convention, Family
+from pag.families._refused import REFUSED
 
 FAMILIES: tuple[Family, ...] = (
     *unet.FAMILIES,
@@ -57,12 +58,14 @@ def family_of(model: nn.Module) -> Family:
     """The family of a denoiser.
 
     Raises:
-        TypeError: if no family knows the class of the model.
+        TypeError: if no family knows the class of the model, or it cannot be guided.
     """
     for base in type(model).__mro__:
         for family in FAMILIES:
             if base.__name__ in family.models:
                 return family
+        if base.__name__ in REFUSED:
+            raise TypeError(f"{base.__name__} cannot be guided: {REFUSED[base.__name__]}.")
     known = ", ".join(name for family in FAMILIES for name in family.models)
     raise TypeError(f"{type(model).__name__} cannot be guided: its family is not known. Known are: {known}.")
 
@@ -93,6 +96,7 @@ def denoiser_of(pipe: Any) -> nn.Module:
 __all__ = [
     "DENOISERS",
     "FAMILIES",
+    "REFUSED",
     "Attending",
     "Convention",
     "Family",
