@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from diffusers import DDPMScheduler, EulerDiscreteScheduler, LCMScheduler, T2IAdapter
+from diffusers import EulerDiscreteScheduler, LCMScheduler, T2IAdapter
 from PIL import Image
 
 from tests import zoo
