@@ -164,7 +164,9 @@ class PipelineCaller:
 
     @property
     def _declared(self) -> bool | None:
-        declared = self._value(self._convention.switch)
+        declared, above = self._value(self._convention.switch), self._convention.on_above
+        if declared is None and above is not None and self._known_scale is not None:
+            return self._known_scale > above
         return None if declared is None else bool(declared)
 
     @property

@@ -154,7 +154,7 @@ class GuidedDenoiser:
         exact = [one.to(torch.promote_types(one.dtype, torch.float32)) for one in predictions]
         deltas = [self._delta(rows, one, scale) for one in exact]
         g = self._caller.guidance_scale
-        if rows.given == ("uncond", "cond") and g is not None:
+        if sorted(rows.given) == ["cond", "uncond"] and g is not None:
             results = [self._finished(rows, one, delta, g) for one, delta in zip(exact, deltas, strict=True)]
         else:
             shares = self._caller.shares(deltas)

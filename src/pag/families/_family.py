@@ -97,6 +97,7 @@ class Convention:
             read. Any combination whose weights sum to 1 is served either way.
         switch: name of the property or, where there is none, of the local variable that tells whether CFG is on.
         scale: the same for g.
+        on_above: where nothing of that name tells, CFG is on if g is above this.
         norm: whether the pipeline brings the result to the norm of the prompt's own prediction, which must then
             return as it is (of use with ``calls`` only).
         log_sigma: whether the pipeline passes the logarithm of the noise level where others pass the timestep.
@@ -107,6 +108,7 @@ class Convention:
     formula: str | None = "classifier_free"
     switch: str = "do_classifier_free_guidance"
     scale: str = "guidance_scale"
+    on_above: float | None = None
     norm: bool = False
     log_sigma: bool = False
 
