@@ -26,17 +26,36 @@ def _pixart(**config: Any) -> PixArtTransformer2DModel:
 
 
 def _pixart_inputs(rows: int, generator: Generator) -> dict[str, Any]:
+    lengths = torch.randint(2, 6, (rows, 1), generator=generator)
     return {
         "hidden_states": randn(generator, rows, 4, 8, 8),
         "encoder_hidden_states": randn(generator, rows, 5, 16),
-        "encoder_attention_mask": torch.tensor([[1, 1, 1, 1, 0]]).repeat(rows, 1),
+        "encoder_attention_mask": (torch.arange(5) < lengths).long(),
         "timestep": torch.full((rows,), 500.0),
         "added_cond_kwargs": {"resolution": None, "aspect_ratio": None},
     }
 
 
+def _sized_inputs(rows: int, generator: Generator) -> dict[str, Any]:
+    sizes = {"resolution": torch.full((rows, 2), 64.0), "aspect_ratio": torch.ones(rows, 1)}
+    return _pixart_inputs(rows, generator) | {"added_cond_kwargs": sizes}
+
+
+_TEXT = ("encoder_hidden_states", "encoder_attention_mask")
+_BLOCKS = ("transformer_blocks.0.attn1", "transformer_blocks.2.attn1")
+
 NETWORKS = {
-    "pixart": Network(
-        _pixart, _pixart_inputs, ("transformer_blocks.0.attn1", "transformer_blocks.2.attn1"), variance=True
-    )
+    "pixart": Network(_pixart, _pixart_inputs, _BLOCKS, variance=True, uncond=_TEXT),
+    "pixart: sizes": Network(
+        lambda: _pixart(
+            sample_size=128,
+            attention_head_dim=12,
+            cross_attention_dim=24,
+            out_channels=4,
+            use_additional_conditions=True,
+        ),
+        _sized_inputs,
+        _BLOCKS,
+        uncond=_TEXT,
+    ),
 }

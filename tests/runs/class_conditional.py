@@ -1,5 +1,40 @@
 """Runs on networks of `pag.families.class_conditional`."""
 
-from tests.runs._run import Run
+from typing import Any
 
-RUNS: dict[str, Run] = {}
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler
+
+from tests.denoisers import NETWORKS
+from tests.denoisers._network import strong
+from tests.runs._run import Run, pipeline
+
+
+def vae() -> AutoencoderKL:
+    """An autoencoder that keeps height and width, for pipelines that return nothing but images."""
+    torch.manual_seed(2)
+    return AutoencoderKL(block_out_channels=(8,), norm_num_groups=4).eval()
+
+
+def _dit(name: str = "dit") -> Any:
+    return pipeline("DiTPipeline", transformer=strong(NETWORKS[name].make), vae=vae(), scheduler=DDIMScheduler())
+
+
+def _arguments(**arguments: Any) -> dict[str, Any]:
+    return {"class_labels": [207, 3], "output_type": "pt"} | arguments
+
+
+PATH = "transformer_blocks.1.attn1"
+
+RUNS = {
+    "DiTPipeline": Run(_dit, _arguments, PATH, groups={4: (2, 0)}, variance=True),
+    "DiTPipeline: no CFG": Run(_dit, lambda: _arguments(guidance_scale=1.0), PATH, groups={2: (1, 0)}, variance=True),
+    "DiTPipeline: no CFG, equal noise": Run(
+        _dit,
+        lambda: _arguments(guidance_scale=1.0, generator=[torch.Generator().manual_seed(0) for _ in range(2)]),
+        PATH,
+        groups={2: (1, 0)},
+        variance=True,
+    ),
+    "DiTPipeline: fixed variance": Run(lambda: _dit("dit: fixed variance"), _arguments, PATH, groups={4: (2, 0)}),
+}

@@ -31,7 +31,7 @@ PIXART = Family(
     layers=0.5,
     scale=3.0,
     source="no published setting but diffusers' default, block 1: the middle block, by analogy with arXiv 2403.17377",
-    trunk=("pos_embed", "adaln_single", "caption_projection", "transformer_blocks"),
+    trunk=("pos_embed", "caption_projection", "transformer_blocks"),
     row_arguments=(*ROWS, "added_cond_kwargs"),
     variance=lambda model: model.config.out_channels == 2 * model.config.in_channels,
 )
