@@ -31,6 +31,7 @@ class GuidedForward:
         self.text_entry = family.text_entry(model)
         """Path of the module at which the text enters, or None if it is in from the start."""
         self._family = family
+        self._config: Any = getattr(model, "config", None)
         self._sites = {site: model.get_submodule(site.path) for site in sites}
         self._perturbation = PERTURBATIONS[perturbation]
         self._rows: Rows | None = None
@@ -128,7 +129,7 @@ class GuidedForward:
         """
         self._perturbed.append(site.path)
         where = self._family.image(Attending(site, self._call, inputs, q.shape[-2], k.shape[-2]))
-        frames = self._family.frames(self._call)
+        frames = self._family.frames(self._config, self._call)
         if isinstance(where, slice):
             return self._perturbation(q, k, v, attend, _tokens(where, q, k, frames))
         # Rows whose text is of different lengths have their image at different places.

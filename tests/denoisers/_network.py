@@ -24,6 +24,7 @@ class Network:
             one slice, or one for each row. None: all tokens.
         tables: arguments that carry no rows.
         row_lists: arguments that are lists with an item for each row.
+        frames: for each of the paths, the number of frames whose tokens lie one after the other, if it is a video's.
         variance: whether the second half of the output's channels is a variance.
         predictions: how many of the outputs are predictions.
         uncond: arguments that differ between the rows of CFG; all others are equal in a pipeline.
@@ -37,6 +38,7 @@ class Network:
     image: slice | Sequence[slice] | dict[str, slice | Sequence[slice] | None] | None = None
     tables: Sequence[str] = ()
     row_lists: Sequence[str] = ()
+    frames: int | None = None
     variance: bool = False
     predictions: int = 1
     uncond: Sequence[str] = ("encoder_hidden_states",)

@@ -29,12 +29,20 @@ def _make(**config: Any) -> WanTransformer3DModel:
     return WanTransformer3DModel(**(tiny | config))
 
 
-def _inputs(rows: int, generator: Generator) -> dict[str, Any]:
+def _inputs(rows: int, generator: Generator, frames: int = 3) -> dict[str, Any]:
     return {
-        "hidden_states": randn(generator, rows, 4, 3, 4, 4),
+        "hidden_states": randn(generator, rows, 4, frames, 4, 4),
         "timestep": torch.full((rows,), 500.0),
         "encoder_hidden_states": randn(generator, rows, TEXT, 16),
     }
 
 
-NETWORKS = {"wan": Network(_make, _inputs, ("blocks.0.attn1", "blocks.2.attn1"))}
+NETWORKS = {
+    "wan": Network(_make, _inputs, ("blocks.0.attn1", "blocks.2.attn1"), frames=3),
+    "wan with patches of two frames": Network(
+        lambda: _make(patch_size=(2, 2, 2)),
+        lambda rows, generator: _inputs(rows, generator, frames=4),
+        ("blocks.1.attn1",),
+        frames=2,
+    ),
+}

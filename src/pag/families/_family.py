@@ -69,7 +69,7 @@ def before_text(attending: Attending) -> slice:
     return slice(0, attending.queries - attending.text())
 
 
-def one_frame(call: Mapping[str, Any]) -> int:
+def one_frame(config: Any, call: Mapping[str, Any]) -> int:
     """An image."""
     return 1
 
@@ -139,7 +139,8 @@ class Family:
             (rotary embeddings, ids).
         image: where the image's tokens are among the queries of an attention operation: one slice, or one for each
             row of the call.
-        frames: number of frames whose tokens lie one after the other, from the arguments of ``forward``.
+        frames: number of frames whose tokens lie one after the other, from the model's configuration and the
+            arguments of ``forward``.
         variance: whether the second half of the output's channels is a variance, which is not guided.
         predictions: how many of the outputs are predictions (of video and audio, say).
         text_entry: path of the first module at which the rows of the prompt and of the negative prompt
@@ -163,7 +164,7 @@ class Family:
     row_lists: tuple[str, ...] = ()
     row_tables: tuple[str, ...] = ()
     image: Callable[[Attending], slice | Sequence[slice]] = every_token
-    frames: Callable[[Mapping[str, Any]], int] = one_frame
+    frames: Callable[[Any, Mapping[str, Any]], int] = one_frame
     variance: Callable[[Any], bool] = no_variance
     predictions: int = 1
     text_entry: Callable[[nn.Module], str | None] = no_entry

@@ -14,7 +14,7 @@ TRUE_CFG = Convention(calls=("cond", "uncond"), switch="do_true_cfg", scale="tru
 SOURCE = "no published setting: the middle of the double blocks, by analogy with arXiv 2403.17377"
 
 
-def frames(call: Mapping[str, Any]) -> int:
+def frames(config: Any, call: Mapping[str, Any]) -> int:
     """Latent frames of (rows, channels, frames, height, width); a patch spans one frame."""
     return call["hidden_states"].shape[2]
 
