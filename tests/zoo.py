@@ -1,6 +1,9 @@
 """Tiny random networks and pipelines, built from configurations: no hub, no files, a fraction of a second each."""
 
+import inspect
+import warnings
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any, cast
 
 import diffusers
@@ -65,22 +68,28 @@ _LATENT_UPSCALER: dict[str, Any] = {
     "resnet_time_scale_shift": "scale_shift",
     "norm_num_groups": None,
 }
+_XL: dict[str, Any] = {
+    "use_linear_projection": True,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "transformer_layers_per_block": (1, 1, 2),
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 4,
+    "projection_class_embeddings_input_dim": TEXT + 6 * 4,
+}
 UNETS: dict[str, dict[str, Any]] = {
     "sd15": {},
     "sd2": {"use_linear_projection": True, "attention_head_dim": (2, 2, 4), "upcast_attention": True},
-    "sdxl": {
-        "use_linear_projection": True,
-        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        "transformer_layers_per_block": (1, 1, 2),
-        "addition_embed_type": "text_time",
-        "addition_time_embed_dim": 4,
-        "projection_class_embeddings_input_dim": TEXT + 6 * 4,
-    },
+    "sdxl": _XL,
+    "sdxl_inpaint": _XL | {"in_channels": 9},
+    "sdxl_pix2pix": _XL | {"in_channels": 8},
+    "kolors": _XL | {"encoder_hid_dim": TEXT, "encoder_hid_dim_type": "text_proj"},
     "upscaler": _UPSCALER,
     "pix2pix": {"in_channels": 8},
+    "intrinsics": {"in_channels": 12, "out_channels": 8},
     "inpaint": {"in_channels": 9},
     "depth": {"in_channels": 5},
+    "unclip": {"class_embed_type": "projection", "projection_class_embeddings_input_dim": 2 * TEXT},
     "lcm": {"time_cond_proj_dim": 8},
     "latent_upscaler": _LATENT_UPSCALER,
 }
@@ -139,18 +148,12 @@ def vae(**config: Any) -> AutoencoderKL:
     return AutoencoderKL(**(tiny | config)).eval()
 
 
-def controlnet(seed: int = 3) -> ControlNetModel:
-    """A ControlNet for the ``sd15`` U-Net whose output is not zero, as a new one's would be."""
+def controlnet(seed: int = 3, kind: str = "sd15", cls: type = ControlNetModel, **config: Any) -> ControlNetModel:
+    """A ControlNet for a kind of U-Net whose output is not zero, as a new one's would be."""
     torch.manual_seed(seed)
-    model = ControlNetModel(
-        down_block_types=_SD["down_block_types"],
-        block_out_channels=_SD["block_out_channels"],
-        layers_per_block=1,
-        norm_num_groups=8,
-        attention_head_dim=2,
-        cross_attention_dim=TEXT,
-        conditioning_embedding_out_channels=(8, 8),
-    )
+    known = inspect.signature(cls).parameters
+    like_unet = {name: value for name, value in (_SD | UNETS[kind]).items() if name in known}
+    model = cls(**(like_unet | {"in_channels": 4, "conditioning_embedding_out_channels": (8, 8)} | config))
     with torch.no_grad():
         for parameter in (*model.controlnet_down_blocks.parameters(), *model.controlnet_mid_block.parameters()):
             nn.init.normal_(parameter, std=0.2)
@@ -196,9 +199,26 @@ def ddim(**config: Any) -> DDIMScheduler:
     return DDIMScheduler(**(stable_diffusion | config))
 
 
+_KOLORS = {
+    "KolorsPipeline": "kolors.pipeline_kolors",
+    "KolorsImg2ImgPipeline": "kolors.pipeline_kolors_img2img",
+    "KolorsPAGPipeline": "pag.pipeline_pag_kolors",
+}
+"""diffusers hides these where sentencepiece is missing, which only their tokenizer needs."""
+
+
+def pipeline_class(name: str) -> type[DiffusionPipeline]:
+    """A pipeline class of diffusers."""
+    if name not in _KOLORS:
+        return getattr(diffusers, name)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`torch.jit.script`", DeprecationWarning)
+        return getattr(import_module(f"diffusers.pipelines.{_KOLORS[name]}"), name)
+
+
 def pipeline(cls: str = "StableDiffusionPipeline", kind: str = "sd15", **components: Any) -> Any:
     """A pipeline of diffusers on tiny networks, without tokenizer and text encoder unless they are given."""
-    pipe_class = cast(type[DiffusionPipeline], getattr(diffusers, cls))
+    pipe_class = pipeline_class(cls)
     accepted, optional = DiffusionPipeline._get_signature_keys(pipe_class)  # pyright: ignore
     parts: dict[str, Any] = dict.fromkeys([*accepted, *optional])
     parts |= {"unet": unet(kind), "vae": vae(), "scheduler": ddim(), "requires_safety_checker": False}

@@ -97,6 +97,8 @@ class PipelineCaller:
         if role is not None or convention.calls:
             self._count_calls()
             return (role or self._role_by_order(),)
+        if convention.groups == ("cond",):
+            return convention.groups
         declared = self._declared
         # Where nothing tells, CFG shows in latents that are repeated for it.
         guided = halves_equal(sample) if declared is None else declared

@@ -23,12 +23,14 @@ from tests.runs import (
     sd3,
     single_stream,
     unet,
+    unet_xl,
     wan,
 )
 from tests.runs._run import Run, guided
 
 RUNS: dict[str, Run] = {
     **unet.RUNS,
+    **unet_xl.RUNS,
     **other_unets.RUNS,
     **class_conditional.RUNS,
     **cross_attention.RUNS,

@@ -4,7 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from diffusers import EulerDiscreteScheduler, LCMScheduler, T2IAdapter
+from diffusers import (
+    DDPMScheduler,
+    EulerDiscreteScheduler,
+    LCMScheduler,
+    PriorTransformer,
+    T2IAdapter,
+    UnCLIPScheduler,
+)
+from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import StableUnCLIPImageNormalizer
 from PIL import Image
 
 from tests import zoo
@@ -62,6 +70,34 @@ def _lcm() -> dict[str, Any]:
 
 def _prompt() -> dict[str, Any]:
     return {"prompt_embeds": zoo.prompts()["prompt_embeds"]}
+
+
+def _unclip() -> dict[str, Any]:
+    normalizer = StableUnCLIPImageNormalizer(zoo.TEXT)
+    return {"image_normalizer": normalizer, "image_noising_scheduler": DDPMScheduler()}
+
+
+def _unclip_of_text() -> Any:
+    torch.manual_seed(12)
+    prior = PriorTransformer(
+        num_attention_heads=2, attention_head_dim=8, embedding_dim=zoo.TEXT, num_layers=1, num_embeddings=zoo.TOKENS
+    )
+    schedulers = {"prior_scheduler": UnCLIPScheduler(prediction_type="sample"), "prior": prior.eval()}
+    pipe = zoo.pipeline("StableUnCLIPPipeline", "unclip", **_unclip(), **schedulers)
+    texts = zoo.prompts(2)["prompt_embeds"], torch.ones(2, zoo.TOKENS, dtype=torch.bool)
+    pipe._encode_prior_prompt = lambda **_: (zoo.pooled(2)["pooled_prompt_embeds"], *texts)
+    return pipe
+
+
+def _marigold(cls: str, kind: str = "pix2pix", **components: Any) -> Run:
+    def make() -> Any:
+        pipe = zoo.pipeline(cls, kind, **components)
+        pipe.empty_text_embedding = zoo.prompts()["prompt_embeds"]
+        return pipe
+
+    arguments: dict[str, Any] = {"image": zoo.picture(), "processing_resolution": 32, "output_latent": True}
+    facts: dict[str, Any] = {"output": lambda output: output[-1], "output_type": "pt", "denoisers": ("unet",)}
+    return Run(make, lambda: arguments, MID, **facts)
 
 
 _INPAINT: dict[str, Any] = {"image": zoo.picture(), "mask_image": mask(), "height": 32, "width": 32}
@@ -126,5 +162,20 @@ RUNS = {
         "lcm",
         lambda: _prompt() | {"original_inference_steps": 20, "image": zoo.picture()},
         _lcm,
+    ),
+    "StableUnCLIPImg2ImgPipeline": run(
+        "StableUnCLIPImg2ImgPipeline",
+        "unclip",
+        given(image=zoo.picture(size=30)),
+        lambda: _unclip() | _image_encoder(),
+    ),
+    "StableUnCLIPPipeline": Run(_unclip_of_text, given(prior_num_inference_steps=2), MID, denoisers=("unet",)),
+    "MarigoldDepthPipeline": _marigold("MarigoldDepthPipeline", prediction_type="depth"),
+    "MarigoldNormalsPipeline": _marigold("MarigoldNormalsPipeline", prediction_type="normals"),
+    "MarigoldIntrinsicsPipeline": _marigold(
+        "MarigoldIntrinsicsPipeline",
+        "intrinsics",
+        prediction_type="intrinsics",
+        target_properties={"target_names": ["albedo", "material"]},
     ),
 }

@@ -75,6 +75,10 @@ def example(model: Any, rows: int) -> dict[str, Any]:
     return arguments
 
 
+_PIX2PIX = Convention(("cond", "image", "uncond"), formula=None)
+NO_CFG = Convention(("cond",))
+"""All rows are the prompt's, or there is no prompt."""
+
 UNET = Family(
     models=("UNet2DConditionModel",),
     sites=sites,
@@ -102,7 +106,11 @@ UNET = Family(
     source="arXiv 2403.17377: SD 1.5 text-to-image with CFG 4, layer m0",
     conventions={
         "StableDiffusionLatentUpscalePipeline": Convention(log_sigma=True),
-        "StableDiffusionInstructPix2PixPipeline": Convention(("cond", "image", "uncond"), formula=None),
+        "StableDiffusionInstructPix2PixPipeline": _PIX2PIX,
+        "StableDiffusionXLInstructPix2PixPipeline": _PIX2PIX,
+        "MarigoldDepthPipeline": NO_CFG,
+        "MarigoldNormalsPipeline": NO_CFG,
+        "MarigoldIntrinsicsPipeline": NO_CFG,
     },
 )
 
