@@ -80,7 +80,7 @@ def joined(network: Network, name: str, one: Any, other: Any) -> Any:
     if isinstance(one, dict):
         return {key: joined(network, f"{name}.{key}", one[key], other[key]) for key in one}  # pyright: ignore
     if isinstance(one, list | tuple):
-        return [joined(network, name, a, b) for a, b in zip(one, other, strict=True)]  # pyright: ignore
+        return type(one)(joined(network, name, a, b) for a, b in zip(one, other, strict=True))  # pyright: ignore
     if not isinstance(one, Tensor) or one.ndim == 0:
         return other
     return torch.cat([one, other])
