@@ -75,9 +75,9 @@ def _controlled(rows: int, generator: Generator) -> dict[str, Any]:
 PATHS = ("transformer_blocks.0.attn1", "transformer_blocks.2.attn1")
 
 NETWORKS = {
-    "cosmos": Network(_make, _inputs, PATHS, tables=("padding_mask",)),
+    "cosmos": Network(_make, _inputs, PATHS, frames=3, tables=("padding_mask",)),
     "cosmos2": Network(
-        lambda: _make(in_channels=5, extra_pos_embed_type=None), _conditioned, PATHS, tables=("padding_mask",)
+        lambda: _make(in_channels=5, extra_pos_embed_type=None), _conditioned, PATHS, frames=3, tables=("padding_mask",)
     ),
     "cosmos25": Network(
         lambda: _make(
@@ -93,6 +93,7 @@ NETWORKS = {
         ),
         _controlled,
         PATHS,
+        frames=3,
         tables=("padding_mask",),
     ),
 }

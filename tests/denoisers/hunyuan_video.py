@@ -59,15 +59,16 @@ _PATHS = ("transformer_blocks.1.attn", "single_transformer_blocks.0.attn", "sing
 _UNCOND = ("encoder_hidden_states", "encoder_attention_mask", "pooled_projections")
 
 NETWORKS = {
-    "hunyuan_video": Network(_make, _inputs, _PATHS, IMAGE, uncond=_UNCOND),
+    "hunyuan_video": Network(_make, _inputs, _PATHS, IMAGE, frames=3, uncond=_UNCOND),
     "hunyuan_video_token_replace": Network(
-        lambda: _make(image_condition_type="token_replace"), _inputs, _PATHS, IMAGE, uncond=_UNCOND
+        lambda: _make(image_condition_type="token_replace"), _inputs, _PATHS, IMAGE, frames=3, uncond=_UNCOND
     ),
     "hunyuan_video_latent_concat": Network(
         lambda: _make(image_condition_type="latent_concat", in_channels=9, guidance_embeds=False),
         _with_image,
         _PATHS,
         IMAGE,
+        frames=3,
         uncond=_UNCOND,
     ),
 }

@@ -12,9 +12,9 @@ TWO_CALLS = Convention(calls=("cond", "uncond"), formula=None)
 """Two calls a step, the prompt's first. They are combined as `c + g·(c − u)`, which is CFG at the scale `1 + g`."""
 
 
-def frames(call: Mapping[str, Any]) -> int:
-    """Latent frames of (rows, channels, frames, height, width); a patch spans one frame."""
-    return call["hidden_states"].shape[2]
+def frames(config: Any, call: Mapping[str, Any]) -> int:
+    """Patches in time, of (rows, channels, frames, height, width)."""
+    return call["hidden_states"].shape[2] // config.patch_size[0]
 
 
 def example(model: Any, rows: int) -> dict[str, Any]:

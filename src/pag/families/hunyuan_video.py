@@ -15,8 +15,8 @@ SOURCE = "no published setting: the middle of the double blocks, by analogy with
 
 
 def frames(config: Any, call: Mapping[str, Any]) -> int:
-    """Latent frames of (rows, channels, frames, height, width); a patch spans one frame."""
-    return call["hidden_states"].shape[2]
+    """Patches in time, of (rows, channels, frames, height, width)."""
+    return call["hidden_states"].shape[2] // config.patch_size_t
 
 
 def example(model: Any, rows: int) -> dict[str, Any]:
