@@ -165,3 +165,13 @@ def test_every_layer_is_known_by_its_names(name: str):
     for site in sites:
         for spelling in (site.path, f"{site.path}.processor", site.block or site.path):
             assert site in pag.guide(Step(NETWORKS[name].model(), G), S, layers=spelling).sites
+
+
+@every_network
+def test_the_cost_of_every_layer_is_counted(name: str, request: pytest.FixtureRequest):
+    network = NETWORKS[name]
+    if reason := network.xfail.get("cost"):
+        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+    costs = pag.layer_costs(network.model())
+    assert [cost.site for cost in costs] == list(pag.sites(network.model()))
+    assert all(0 <= cost.extra < 1 for cost in costs)

@@ -30,6 +30,7 @@ class Network:
         uncond: arguments that differ between the rows of CFG; all others are equal in a pipeline.
         reference: attention modules whose operation is not ``F.scaled_dot_product_attention``: a context manager
             that perturbs all rows at a path by other means than ours, ``(model, path) -> context``.
+        xfail: known gaps and their reasons; ``"cost"`` where a network cannot be counted without weights.
     """
 
     make: Callable[[], nn.Module]
