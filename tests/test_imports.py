@@ -17,6 +17,7 @@ ORDER = (
     ("denoiser",),
     ("costs",),
     ("_guide",),
+    ("_guider",),
     ("pipelines",),
     ("custom_pipeline",),
     ("__init__",),  # what users import

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pag._guide import Guide, guide, sites
+    from pag._guider import PerturbedAttentionGuider
     from pag.costs import Cost, LayerCost, cost, layer_costs
     from pag.guidance import Guidance
     from pag.layers import Site
@@ -28,6 +29,7 @@ __all__ = [
     "Guidance",
     "Guide",
     "LayerCost",
+    "PerturbedAttentionGuider",
     "Site",
     "StableDiffusionPAGPipeline",
     "cost",
@@ -44,6 +46,7 @@ _HOMES = {
     "Guide": "pag._guide",
     "guide": "pag._guide",
     "sites": "pag._guide",
+    "PerturbedAttentionGuider": "pag._guider",
     "Guidance": "pag.guidance",
     "Site": "pag.layers",
     "Cost": "pag.costs",

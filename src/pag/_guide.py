@@ -30,6 +30,12 @@ class _Part:
     role: str | None
 
 
+def guide_of(model: nn.Module) -> "Guide | None":
+    """What guides a denoiser at present."""
+    guided = _guided.get(uncompiled(model))
+    return None if guided is None else guided()
+
+
 def _part(name: str, model: nn.Module, guidance: Guidance, layers: Layers | None) -> _Part:
     inner = uncompiled(model)
     family = family_of(inner)

@@ -211,6 +211,17 @@ def running_pipeline(default: Any) -> tuple[Any, Mapping[str, Any]]:
     return default, {}
 
 
+def held_by_callers(objects: Sequence[Any]) -> Any:
+    """The one of the objects that is in a local variable of the innermost caller that has any, or None."""
+    frame = sys._getframe(1).f_back  # pyright: ignore[reportPrivateUsage]
+    while frame is not None:
+        for value in list(frame.f_locals.values()):
+            if any(value is one for one in objects):
+                return value
+        frame = frame.f_back
+    return None
+
+
 def meta_copy(model: Any) -> nn.Module:
     """A model of the same configuration without weights, on the meta device."""
     with torch.device("meta"):
