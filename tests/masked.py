@@ -9,13 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Image = slice | Sequence[slice] | None
+Places = Callable[[int, int], tuple[slice, int] | None]
+Image = slice | Sequence[slice] | Places | None
 
 
-def identity_mask(queries: int, keys: int, image: slice, frames: int | None = None) -> Tensor:
+def identity_mask(
+    queries: int, keys: int, image: slice, frames: int | None = None, offset: int | None = None
+) -> Tensor:
     """What may be attended to, (queries, keys): tokens of the image (of the same frame) only to themselves."""
     allowed = torch.ones(queries, keys, dtype=torch.bool)
-    offset = keys - queries
+    offset = keys - queries if offset is None else offset
     start, stop = image.start, image.stop
     size = (stop - start) // (frames or 1)
     for query in range(start, stop):
@@ -32,7 +35,9 @@ def perturbed(model: nn.Module, path: str, image: Image = None, frames: int | No
     Args:
         model: the network.
         path: module path of the attention.
-        image: positions of the image's tokens among the queries, for all rows or for each; None: all tokens.
+        image: positions of the image's tokens among the queries, for all rows or for each; None: all tokens. Or a
+            function of the numbers of queries and keys, for layers that make several operations: where the image is
+            among the queries and how much further among the keys, or None if it is not the image's self-attention.
         frames: if given, the identity holds within each frame only.
     """
     module, plain, hits = model.get_submodule(path), F.scaled_dot_product_attention, [0]
@@ -41,12 +46,13 @@ def perturbed(model: nn.Module, path: str, image: Image = None, frames: int | No
     def attention(
         query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *args: Any, **kwargs: Any
     ):
-        if key.shape[-2] < query.shape[-2]:
+        place, offset = _place(image, query.shape[-2], key.shape[-2])
+        if place is None:
             return plain(query, key, value, attn_mask, *args, **kwargs)
         row, hits[0] = hits[0], hits[0] + 1
-        where = image if image is not None else slice(0, query.shape[-2])
+        where = place
         if isinstance(where, slice):
-            allowed = identity_mask(query.shape[-2], key.shape[-2], where, frames)
+            allowed = identity_mask(query.shape[-2], key.shape[-2], where, frames, offset)
         elif query.shape[0] == 1:  # a processor that goes through the rows one by one
             allowed = identity_mask(query.shape[-2], key.shape[-2], where[row], frames)
         else:
@@ -69,6 +75,14 @@ def perturbed(model: nn.Module, path: str, image: Image = None, frames: int | No
 
     with mock.patch.object(module, "forward", masked):
         yield
+
+
+def _place(image: Image, queries: int, keys: int) -> tuple[slice | Sequence[slice] | None, int]:
+    if callable(image):
+        return image(queries, keys) or (None, 0)
+    if keys < queries:
+        return None, 0
+    return slice(0, queries) if image is None else image, keys - queries
 
 
 def perturbs(model: nn.Module, path: str, image: Image, reference: Callable[[nn.Module, str], Any] | None) -> Any:

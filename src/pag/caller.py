@@ -69,7 +69,7 @@ class PipelineCaller:
 
         Args:
             sample: what is denoised, a tensor or a list with an item for each row.
-            role: the group that this denoiser serves, if it serves only one.
+            role: the group that this call is for, if that is known.
 
         Raises:
             ValueError: if the number of rows does not fit the pipeline's convention.
@@ -88,14 +88,15 @@ class PipelineCaller:
     @torch.compiler.disable  # pyright: ignore[reportUntypedFunctionDecorator, reportArgumentType]
     def _look(self, sample: Any, role: str | None) -> Any:
         self._pipe, variables = running_pipeline(self._given)
-        wanted = ("t", "guidance_rescale", self._convention.switch, self._convention.scale)
+        convention = self._convention
+        wanted = ("t", "guidance_rescale", convention.switch, convention.scale, convention.unless)
         self._locals = {name: variables[name] for name in wanted if name in variables}
         return self._groups(sample, role)
 
     def _groups(self, sample: Any, role: str | None) -> tuple[str, ...]:
         convention = self._convention
+        self._count_calls()
         if role is not None or convention.calls:
-            self._count_calls()
             return (role or self._role_by_order(),)
         if convention.groups == ("cond",):
             return convention.groups
@@ -209,6 +210,8 @@ class PipelineCaller:
         """g, if the pipeline is known to compute ``u + g·(c − u)`` from it."""
         # Without the declared switch the pipeline holds g in a local variable, and an attribute is an old run's.
         if self._convention.formula != "classifier_free" or self._declared is None:
+            return None
+        if self._locals.get(self._convention.unless) is not None:
             return None
         return self._known_scale
 

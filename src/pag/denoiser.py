@@ -101,7 +101,8 @@ class GuidedDenoiser:
     def _guided(self, original: Call, *args: Any, **kwargs: Any) -> Any:
         arguments = dict(zip(self._names, args, strict=False)) | kwargs
         sample = arguments[self._family.sample]
-        rows = self._caller.rows(sample, self._role)
+        aside = self._family.aside is not None and arguments.get(self._family.aside) is not None
+        rows = self._caller.rows(sample, "aside" if aside else self._role)
         scale = self._scale(arguments.get(self._family.timestep, 0))
         if scale == 0:
             return original(*args, **kwargs)

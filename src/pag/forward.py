@@ -127,14 +127,17 @@ class GuidedForward:
             attend: the network's own operation on these rows.
             rows: which rows of the call they are.
         """
+        attending = Attending(site, self._call, inputs, q.shape[-2], k.shape[-2])
+        where = self._family.image(attending)
+        if where is None:
+            return attend(q, k, v)
         self._perturbed.append(site.path)
-        where = self._family.image(Attending(site, self._call, inputs, q.shape[-2], k.shape[-2]))
-        frames = self._family.frames(self._config, self._call)
+        frames, shift = self._family.frames(self._config, self._call), self._family.shift(attending)
         if isinstance(where, slice):
-            return self._perturbation(q, k, v, attend, _tokens(where, q, k, frames))
+            return self._perturbation(q, k, v, attend, _tokens(where, shift, frames))
         # Rows whose text is of different lengths have their image at different places.
         each = [
-            self._perturbation(q[[row]], k[[row]], v[[row]], attend.row(row), _tokens(image, q, k, frames))
+            self._perturbation(q[[row]], k[[row]], v[[row]], attend.row(row), _tokens(image, shift, frames))
             for row, image in enumerate(where[rows])
         ]
         return torch.cat(each)
@@ -181,7 +184,9 @@ class _Operation:
         q, k, v = (rows.split(tensor) for tensor in (query, key, value))
         normal_mask, mask = (None, None) if attn_mask is None else rows.split(attn_mask)
         normal = op(q[0], k[0], v[0], normal_mask, **options)
-        return torch.cat([normal, self._perturbed(op, q[1], k[1], v[1], mask, options, slice(rows.normal, rows.total))])
+        perturbed = self._perturbed(op, q[1], k[1], v[1], mask, options, slice(rows.normal, rows.total))
+        # Heads next to their dimension in memory, as fused attention kernels leave them: some processors count on it.
+        return torch.cat([normal.transpose(1, 2), perturbed.transpose(1, 2)]).transpose(1, 2)
 
     def _perturbed(
         self, op: Call, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, options: dict[str, Any], rows: slice
@@ -193,9 +198,7 @@ class _Operation:
         return self._forward.perturbed(self._site, self._inputs, q, k, v, attend, rows)
 
 
-def _tokens(image: slice, q: Tensor, k: Tensor, frames: int) -> Tokens:
-    # More keys than queries are those of a text ahead of the image.
-    shift = k.shape[-2] - q.shape[-2]
+def _tokens(image: slice, shift: int, frames: int) -> Tokens:
     return Tokens(image, slice(image.start + shift, image.stop + shift), frames)
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tests import masked
+
 SEED = 1
 
 
@@ -21,7 +23,7 @@ class Network:
             them in its first dimension (lists with an item for each row: see ``row_lists``).
         paths: module paths of the self-attention layers to test, as read from the source of diffusers.
         image: for each of the paths, the positions of the image's tokens among the queries, as read from the source:
-            one slice, or one for each row. None: all tokens.
+            one slice, or one for each row. None: all tokens. Or a function, as in ``tests.masked.perturbed``.
         tables: arguments that carry no rows.
         row_lists: arguments that are lists with an item for each row.
         frames: for each of the paths, the number of frames whose tokens lie one after the other, if it is a video's.
@@ -36,7 +38,7 @@ class Network:
     make: Callable[[], nn.Module]
     inputs: Callable[[int, torch.Generator], dict[str, Any]]
     paths: Sequence[str]
-    image: slice | Sequence[slice] | dict[str, slice | Sequence[slice] | None] | None = None
+    image: masked.Image | dict[str, masked.Image] = None
     tables: Sequence[str] = ()
     row_lists: Sequence[str] = ()
     frames: int | None = None
@@ -55,7 +57,7 @@ class Network:
         """Arguments of ``forward``."""
         return self.inputs(rows, torch.Generator().manual_seed(seed))
 
-    def image_at(self, path: str) -> slice | Sequence[slice] | None:
+    def image_at(self, path: str) -> masked.Image:
         """Where the image's tokens are."""
         return self.image[path] if isinstance(self.image, dict) else self.image
 

@@ -32,6 +32,7 @@ class Run:
         steps: number of steps.
         variance: whether the second half of the prediction's channels is a variance.
         predictions: how many of the denoiser's outputs are predictions.
+        aside: an argument of the denoiser which, if it is given, makes the call one for a prediction of another kind.
         reference: as in ``tests.denoisers.Network``.
         tolerance: relative to the largest latent.
     """
@@ -50,6 +51,7 @@ class Run:
     steps: int = 2
     variance: bool = False
     predictions: int = 1
+    aside: str = ""
     reference: Callable[[nn.Module, str], Any] | None = None
     tolerance: float = 1e-4
 
@@ -98,7 +100,9 @@ def _replaced(run: Run, pipe: Any, model: Any, scale: float, state: _State, role
         outputs = [output[index] for index in range(run.predictions)]
         group = role or (run.calls[state.calls % len(run.calls)] if run.calls else None)
         state.calls += 1
-        if group in (None, "cond"):
+        if kwargs.get(run.aside) is not None:
+            state.deltas = [delta[: len(output)] for delta, output in zip(state.deltas, outputs, strict=True)]
+        elif group in (None, "cond"):
             with masked.perturbs(model, run.path, run.image, run.reference):
                 worse = plain(*args, **kwargs)
             state.deltas = [_delta(run, output, worse[index], scale) for index, output in enumerate(outputs)]

@@ -69,6 +69,11 @@ def before_text(attending: Attending) -> slice:
     return slice(0, attending.queries - attending.text())
 
 
+def extra_keys_first(attending: Attending) -> int:
+    """Keys without queries lie ahead of the others."""
+    return attending.keys - attending.queries
+
+
 def one_frame(config: Any, call: Mapping[str, Any]) -> int:
     """An image."""
     return 1
@@ -95,6 +100,7 @@ class Convention:
         formula: ``"classifier_free"`` if the pipeline computes ``u + g·(c − u)`` from ``scale`` (and rescales by its
             property ``guidance_rescale``); ``None`` if it computes something else, or from values that cannot be
             read. Any combination whose weights sum to 1 is served either way.
+        unless: name of a local variable which, if it is set, tells that the pipeline computes something else after all.
         switch: name of the property or, where there is none, of the local variable that tells whether CFG is on.
         scale: the same for g.
         on_above: where nothing of that name tells, CFG is on if g is above this.
@@ -106,6 +112,7 @@ class Convention:
     groups: tuple[str, ...] = ("uncond", "cond")
     calls: tuple[str, ...] = ()
     formula: str | None = "classifier_free"
+    unless: str = ""
     switch: str = "do_classifier_free_guidance"
     scale: str = "guidance_scale"
     on_above: float | None = None
@@ -138,11 +145,15 @@ class Family:
         row_tables: arguments inside the network that carry rows although they are named as tables are that do not
             (rotary embeddings, ids).
         image: where the image's tokens are among the queries of an attention operation: one slice, or one for each
-            row of the call.
+            row of the call; None if the operation is not the image's self-attention (but attention to the image of an
+            IP-Adapter, say).
+        shift: how much further on the image's tokens are among the keys, which may be more than the queries.
         frames: number of frames whose tokens lie one after the other, from the model's configuration and the
             arguments of ``forward``.
         variance: whether the second half of the output's channels is a variance, which is not guided.
         predictions: how many of the outputs are predictions (of video and audio, say).
+        aside: an argument of ``forward`` which, if it is given, makes the call one for a prediction of another kind,
+            which the pipeline compares with the prompt's: of a network with fewer layers, say.
         text_entry: path of the first module at which the rows of the prompt and of the negative prompt
             begin to differ, or ``None`` if they differ from the start.
         trunk_arguments: the row arguments that reach the trunk ahead of ``text_entry``.
@@ -163,10 +174,12 @@ class Family:
     folded_arguments: tuple[str, ...] = ()
     row_lists: tuple[str, ...] = ()
     row_tables: tuple[str, ...] = ()
-    image: Callable[[Attending], slice | Sequence[slice]] = every_token
+    image: Callable[[Attending], slice | Sequence[slice] | None] = every_token
+    shift: Callable[[Attending], int] = extra_keys_first
     frames: Callable[[Any, Mapping[str, Any]], int] = one_frame
     variance: Callable[[Any], bool] = no_variance
     predictions: int = 1
+    aside: str | None = None
     text_entry: Callable[[nn.Module], str | None] = no_entry
     trunk_arguments: tuple[str, ...] = ()
     convention: Convention = Convention()

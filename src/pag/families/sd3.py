@@ -4,14 +4,13 @@ from typing import Any
 
 import torch
 
-from pag.families._family import Attending, Family
+from pag.families._family import ROWS, Attending, Convention, Family
 from pag.families._sites import transformer_sites
 
 
 def image(attending: Attending) -> slice:
-    """The image comes first; the second attention of 3.5's dual blocks has no text."""
-    text = 0 if attending.site.path.endswith("attn2") else attending.text()
-    return slice(0, attending.queries - text)
+    """The image comes first, ahead of the text or of the image of an IP-Adapter, or is alone."""
+    return slice(0, attending.inputs["hidden_states"].shape[1])
 
 
 def example(model: Any, rows: int) -> dict[str, Any]:
@@ -34,7 +33,17 @@ SD3 = Family(
     scale=3.0,
     source="diffusers pull request #8861: block 13 of the 24 of SD3 medium",
     trunk=("pos_embed", "time_text_embed", "context_embedder", "transformer_blocks"),
+    row_arguments=(
+        *ROWS,
+        "block_controlnet_hidden_states",
+        "joint_attention_kwargs.ip_adapter_image_embeds",
+        "joint_attention_kwargs.ip_hidden_states",
+        "joint_attention_kwargs.temb",
+    ),
     image=image,
+    shift=lambda attending: 0,
+    aside="skip_layers",
+    convention=Convention(unless="skip_guidance_layers"),
 )
 
 FAMILIES = (SD3,)
