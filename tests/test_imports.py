@@ -10,7 +10,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "pag"
 
 ORDER = (
     ("combine", "schedule", "perturbations"),
-    ("guidance", "layers"),
+    ("guidance", "layers", "processors"),
     ("families",),
     ("intercept", "rows"),
     ("caller", "forward"),
@@ -27,7 +27,7 @@ ORDER = (
 RANK = {part: rank for rank, parts in enumerate(ORDER) for part in parts}
 
 # These know tensors at most: no model, no pipeline.
-PURE = ("combine", "schedule", "perturbations", "guidance", "layers", "rows")
+PURE = ("combine", "schedule", "perturbations", "guidance", "layers", "processors", "rows")
 
 FILES = sorted(SOURCE.rglob("*.py"))
 

@@ -127,7 +127,7 @@ class _Trace:
         def look(original: Call, *args: Any, **kwargs: Any) -> Any:
             self.shared[site.path] = self._counter.get_total_flops()
             with AttentionOp(attend):
-                return native_call(module, original)(*args, **kwargs)
+                return native_call(module, original, attend)(*args, **kwargs)
 
         return look
 

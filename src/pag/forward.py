@@ -111,7 +111,7 @@ class GuidedForward:
         self._stage = Stage.PARTED
         operation = _Operation(self, rows, site, dict(zip(names, args, strict=False)) | kwargs)
         with AttentionOp(operation):
-            return native_call(module, original)(*args, **kwargs)
+            return native_call(module, original, operation)(*args, **kwargs)
 
     def perturbed(
         self, site: Site, inputs: Mapping[str, Any], q: Tensor, k: Tensor, v: Tensor, attend: Attend, rows: slice

@@ -15,6 +15,8 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from pag.processors import REPLACEMENTS
+
 Call = Callable[..., Any]
 
 # These compute attention without F.scaled_dot_product_attention, to the same result up to rounding.
@@ -123,9 +125,17 @@ class AttentionOp(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def native_call(attention: Any, original: Call) -> Call:
-    """The call of an attention module, made to go through the native attention operation where it would not."""
+def native_call(attention: Any, original: Call, attend: Call) -> Call:
+    """The call of an attention module, made to go through the native attention operation where it would not.
+
+    Args:
+        attention: the module.
+        original: its call.
+        attend: what answers for operations that are not native.
+    """
     processor = getattr(attention, "processor", None)
+    if replacement := REPLACEMENTS.get(type(processor).__name__):
+        return functools.partial(replacement, attend, attention)
     if isinstance(processor, _EQUAL_TO_NATIVE):
         return functools.partial(_NATIVE, attention)
     if _backend_of(processor) not in _NATIVE_BACKENDS:

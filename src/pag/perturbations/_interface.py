@@ -35,6 +35,11 @@ class Attend:
         """What scores are multiplied with; None is ``dim ** -0.5``."""
         return self._options.get("scale")
 
+    @property
+    def linear(self) -> bool:
+        """Whether the operation is linear attention, whose weights are no softmax of the scores."""
+        return bool(self._options.get("linear"))
+
     def row(self, index: int) -> "Attend":
         """The operation on one of the rows."""
         mask = self.mask

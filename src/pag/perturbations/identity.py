@@ -37,6 +37,10 @@ def frame_identity(q: Heads, k: Keys, v: Keys, attend: Attend, tokens: Tokens) -
 
 def _with_others(q: Heads, k: Keys, v: Keys, attend: Attend, tokens: Tokens, parts: list[slice]) -> Heads:
     """Tokens of each part attend to themselves and to what is outside of the part, all others to everything."""
+    if attend.linear:
+        raise ValueError(
+            "Linear attention can be perturbed by the identity over all tokens only. Use perturbation='identity'."
+        )
     shift = tokens.image.start - tokens.keys.start
     done: list[Tensor] = []
     if tokens.image.start > 0:

@@ -1,0 +1,83 @@
+"""Attention whose operation can be answered for, where diffusers computes it without calling one.
+
+Each function stands for an attention processor of diffusers, named in :data:`REPLACEMENTS`. It computes the same, up to
+rounding, but for the operation itself, which it leaves to ``attend(op, q, k, v)``.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Attending = Callable[..., Tensor]
+"""``(op, q, k, v, **options)``: answers for the operation ``op``."""
+
+
+def linear_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, **options: Any) -> Tensor:
+    """``φ(q)·Σ φ(k)ᵀv / φ(q)·Σ φ(k)ᵀ`` (arXiv 2006.16236), of queries and keys that went through φ already.
+
+    The weight of a key is the product of query and key, in place of its exponential.
+    """
+    values = F.pad(v, (0, 1), value=1.0)
+    sums = q @ (k.transpose(-1, -2) @ values)
+    return sums[..., :-1] / (sums[..., -1:] + 1e-15)
+
+
+def unnormalized_linear_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, **options: Any
+) -> Tensor:
+    """``q·Σ kᵀv``: the same for queries that were divided by the sum of their weights before."""
+    return q @ (k.transpose(-1, -2) @ v)
+
+
+def sana(attend: Attending, attn: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """Sana's linear attention."""
+    q, k, v = (_heads(attn, tensor) for tensor in _rectified(attn, hidden_states))
+    return _out(attn, attend(linear_attention, q, k, v, linear=True), hidden_states)
+
+
+def sana_video(
+    attend: Attending, attn: Any, hidden_states: Tensor, rotary_emb: tuple[Tensor, Tensor], **kwargs: Any
+) -> Tensor:
+    """SANA-Video's linear attention, where the weights are rotated, but not those in the denominator."""
+    q, k, v = (_heads(attn, tensor) for tensor in _rectified(attn, hidden_states))
+    sums = q @ k.sum(-2, keepdim=True).transpose(-1, -2) + 1e-15
+    q, k = (_rotated(tensor, *rotary_emb) for tensor in (q, k))
+    return _out(attn, attend(unnormalized_linear_attention, q / sums, k, v, linear=True), hidden_states)
+
+
+def _rectified(attn: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    q, k, v = attn.to_q(x), attn.to_k(x), attn.to_v(x)
+    if attn.norm_q is not None:
+        q = attn.norm_q(q)
+    if attn.norm_k is not None:
+        k = attn.norm_k(k)
+    return F.relu(q), F.relu(k), v
+
+
+def _heads(attn: Any, tensor: Tensor) -> Tensor:
+    """(rows, heads, tokens, dim) in full precision, as sums over all tokens need."""
+    return tensor.unflatten(-1, (attn.heads, -1)).transpose(1, 2).float()
+
+
+def _rotated(tensor: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Pairs of channels turned by angles of shape (1, tokens, 1, dim)."""
+    cos, sin = (table.transpose(1, 2) for table in (cos[..., 0::2], sin[..., 1::2]))
+    one, other = tensor.unflatten(-1, (-1, 2)).unbind(-1)
+    turned = (one * cos - other * sin, one * sin + other * cos)
+    return torch.stack(turned, dim=-1).flatten(-2).to(tensor.dtype)
+
+
+def _out(attn: Any, answers: Tensor, like: Tensor) -> Tensor:
+    flat = answers.transpose(1, 2).flatten(2).to(like.dtype)
+    output = attn.to_out[1](attn.to_out[0](flat))
+    return output.clip(-65504, 65504) if output.dtype == torch.float16 else output
+
+
+REPLACEMENTS: dict[str, Callable[..., Tensor]] = {
+    "SanaLinearAttnProcessor2_0": sana,
+    "SanaLinearAttnProcessor3_0": sana_video,
+}
+"""By class name of the processor: ``(attend, attention, *args, **kwargs)``, with the arguments of the module's call."""
