@@ -1,5 +1,85 @@
 """Networks of `pag.families.sana`."""
 
-from tests.denoisers._network import Network
+from collections.abc import Generator as Generated
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
 
-NETWORKS: dict[str, Network] = {}
+import torch
+from diffusers import SanaTransformer2DModel
+from torch import Generator, Tensor, nn
+
+from tests.denoisers._network import Network, randn
+
+
+@contextmanager
+def own_value(model: nn.Module, path: str) -> Generated[None]:
+    """The identity in linear attention: each token gets its own value."""
+    module: Any = model.get_submodule(path)
+
+    def forward(hidden_states: Tensor, **_: Any) -> Tensor:
+        return module.to_out[1](module.to_out[0](module.to_v(hidden_states)))
+
+    with mock.patch.object(module, "forward", forward):
+        yield
+
+
+def _sana(**config: Any) -> SanaTransformer2DModel:
+    tiny: dict[str, Any] = {
+        "patch_size": 1,
+        "in_channels": 4,
+        "out_channels": 4,
+        "num_layers": 3,
+        "num_attention_heads": 2,
+        "attention_head_dim": 8,
+        "num_cross_attention_heads": 2,
+        "cross_attention_head_dim": 8,
+        "cross_attention_dim": 16,
+        "caption_channels": 16,
+        "sample_size": 8,
+    }
+    return SanaTransformer2DModel(**(tiny | config))
+
+
+def _sana_inputs(rows: int, generator: Generator) -> dict[str, Any]:
+    lengths = torch.randint(2, 6, (rows, 1), generator=generator)
+    return {
+        "hidden_states": randn(generator, rows, 4, 8, 8),
+        "encoder_hidden_states": randn(generator, rows, 5, 16),
+        "encoder_attention_mask": (torch.arange(5) < lengths).long(),
+        "timestep": torch.full((rows,), 500.0),
+    }
+
+
+def _sprint_inputs(rows: int, generator: Generator) -> dict[str, Any]:
+    return _sana_inputs(rows, generator) | {"guidance": torch.full((rows,), 0.45)}
+
+
+def _controlled_inputs(rows: int, generator: Generator) -> dict[str, Any]:
+    residuals = tuple(randn(generator, rows, 64, 16) for _ in range(2))
+    return _sana_inputs(rows, generator) | {"controlnet_block_samples": residuals}
+
+
+_TEXT = ("encoder_hidden_states", "encoder_attention_mask")
+_BLOCKS = ("transformer_blocks.0.attn1", "transformer_blocks.2.attn1")
+
+NETWORKS = {
+    "sana": Network(_sana, _sana_inputs, _BLOCKS, uncond=_TEXT, reference=own_value),
+    "sana 1.5": Network(
+        lambda: _sana(qk_norm="rms_norm_across_heads", interpolation_scale=1.0),
+        _controlled_inputs,
+        _BLOCKS,
+        uncond=_TEXT,
+        reference=own_value,
+    ),
+    "sana sprint": Network(
+        lambda: _sana(qk_norm="rms_norm_across_heads", guidance_embeds=True),
+        _sprint_inputs,
+        _BLOCKS,
+        uncond=_TEXT,
+        reference=own_value,
+    ),
+    "sana: learned variance": Network(
+        lambda: _sana(out_channels=8), _sana_inputs, _BLOCKS, uncond=_TEXT, variance=True, reference=own_value
+    ),
+}

@@ -1,5 +1,97 @@
 """Runs on networks of `pag.families.sana`."""
 
-from tests.runs._run import Run
+from typing import Any
 
-RUNS: dict[str, Run] = {}
+import torch
+from diffusers import (
+    AutoencoderDC,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    SanaControlNetModel,
+    SCMScheduler,
+)
+
+from tests.denoisers import NETWORKS
+from tests.denoisers._network import strong
+from tests.denoisers.sana import own_value
+from tests.runs._run import Run, pipeline
+from tests.runs.cross_attention import masked_embeddings
+
+
+def vae() -> AutoencoderDC:
+    """Four levels: 8×8 pixels to one latent."""
+    torch.manual_seed(2)
+    widths, layers = (8,) * 4, (1,) * 4
+    return AutoencoderDC(
+        latent_channels=4,
+        attention_head_dim=2,
+        encoder_block_out_channels=widths,
+        decoder_block_out_channels=widths,
+        encoder_layers_per_block=layers,
+        decoder_layers_per_block=layers,
+        encoder_qkv_multiscales=((),) * 4,
+        decoder_qkv_multiscales=((),) * 4,
+    ).eval()
+
+
+def _controlnet() -> SanaControlNetModel:
+    return SanaControlNetModel(
+        patch_size=1,
+        in_channels=4,
+        num_layers=2,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        num_cross_attention_heads=2,
+        cross_attention_head_dim=8,
+        cross_attention_dim=16,
+        caption_channels=16,
+        sample_size=8,
+    )
+
+
+def _sana(name: str, network: str, scheduler: Any = None, **components: Any) -> Any:
+    scheduler = scheduler or DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
+    return pipeline(name, transformer=strong(NETWORKS[network].make), scheduler=scheduler, **components)
+
+
+def _arguments(**arguments: Any) -> dict[str, Any]:
+    size = {"height": 64, "width": 64, "use_resolution_binning": False}
+    return masked_embeddings() | size | arguments
+
+
+def _sprint_arguments(**arguments: Any) -> dict[str, Any]:
+    return {name: value for name, value in _arguments(**arguments).items() if not name.startswith("negative")}
+
+
+PATH = "transformer_blocks.1.attn1"
+
+RUNS = {
+    "SanaPipeline": Run(lambda: _sana("SanaPipeline", "sana 1.5", vae=vae()), _arguments, PATH, reference=own_value),
+    "SanaPipeline: no CFG, Euler, learned variance": Run(
+        lambda: _sana("SanaPipeline", "sana: learned variance", FlowMatchEulerDiscreteScheduler(), vae=vae()),
+        lambda: _arguments(guidance_scale=1.0),
+        PATH,
+        variance=True,
+        reference=own_value,
+    ),
+    "SanaControlNetPipeline": Run(
+        lambda: _sana("SanaControlNetPipeline", "sana", vae=vae(), controlnet=strong(_controlnet)),
+        lambda: _arguments(control_image=torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(7))),
+        PATH,
+        reference=own_value,
+    ),
+    "SanaSprintPipeline": Run(
+        lambda: _sana("SanaSprintPipeline", "sana sprint", SCMScheduler(), vae=vae()),
+        _sprint_arguments,
+        PATH,
+        reference=own_value,
+    ),
+    "SanaSprintImg2ImgPipeline": Run(
+        lambda: _sana("SanaSprintImg2ImgPipeline", "sana sprint", SCMScheduler(), vae=vae()),
+        lambda: _sprint_arguments(
+            image=torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(7)), strength=1.0
+        ),
+        PATH,
+        reference=own_value,
+    ),
+}

@@ -1,5 +1,40 @@
-"""Sana and its relatives: linear attention."""
+"""Sana and what is built on it: linear attention, with the text in attention of its own."""
 
-from pag.families._family import Family
+from typing import Any
 
-FAMILIES: tuple[Family, ...] = ()
+import torch
+
+from pag.families._family import ROWS, Convention, Family
+from pag.families._sites import transformer_sites
+
+NO_CFG = Convention(("cond",))
+"""The scale of classifier-free guidance is an input of the network."""
+
+
+def _sana_example(model: Any, rows: int) -> dict[str, Any]:
+    config, device = model.config, model.device
+    size = config.sample_size
+    arguments = {
+        "hidden_states": torch.empty(rows, config.in_channels, size, size, device=device),
+        "encoder_hidden_states": torch.empty(rows, 300, config.caption_channels, device=device),
+        "timestep": torch.ones(rows, device=device),
+    }
+    if config.guidance_embeds:
+        arguments["guidance"] = torch.ones(rows, device=device)
+    return arguments
+
+
+SANA = Family(
+    models=("SanaTransformer2DModel",),
+    sites=transformer_sites("transformer_blocks"),
+    example=_sana_example,
+    layers=("0",),
+    scale=3.0,
+    source="diffusers pull request #9982: SanaPAGPipeline's default, transformer_blocks.0",
+    trunk=("patch_embed", "caption_projection", "caption_norm", "transformer_blocks"),
+    row_arguments=(*ROWS, "controlnet_block_samples"),
+    variance=lambda model: model.config.out_channels == 2 * model.config.in_channels,
+    conventions={"SanaSprintPipeline": NO_CFG, "SanaSprintImg2ImgPipeline": NO_CFG},
+)
+
+FAMILIES = (SANA,)
