@@ -10,13 +10,11 @@ if TYPE_CHECKING:
     from pag.costs import Cost, LayerCost, cost, layer_costs
     from pag.guidance import Guidance
     from pag.layers import Site
-    from pag.pipelines import (
+    from pag.pipelines import StableDiffusionPAGPipeline, demo_pipeline, pag_pipeline
+    from pag.pipelines._auto import (
         AutoPAGPipelineForImage2Image,
         AutoPAGPipelineForInpainting,
         AutoPAGPipelineForText2Image,
-        StableDiffusionPAGPipeline,
-        demo_pipeline,
-        pag_pipeline,
     )
 
 __version__ = "0.1.0"
@@ -53,9 +51,9 @@ _HOMES = {
     "LayerCost": "pag.costs",
     "cost": "pag.costs",
     "layer_costs": "pag.costs",
-    "AutoPAGPipelineForImage2Image": "pag.pipelines",
-    "AutoPAGPipelineForInpainting": "pag.pipelines",
-    "AutoPAGPipelineForText2Image": "pag.pipelines",
+    "AutoPAGPipelineForImage2Image": "pag.pipelines._auto",
+    "AutoPAGPipelineForInpainting": "pag.pipelines._auto",
+    "AutoPAGPipelineForText2Image": "pag.pipelines._auto",
     "StableDiffusionPAGPipeline": "pag.pipelines",
     "pag_pipeline": "pag.pipelines",
     "demo_pipeline": "pag.pipelines",

@@ -1,10 +1,5 @@
 """Drop-in pipeline classes: names over one mixin."""
 
-from pag.pipelines._auto import (
-    AutoPAGPipelineForImage2Image,
-    AutoPAGPipelineForInpainting,
-    AutoPAGPipelineForText2Image,
-)
 from pag.pipelines._names import pipeline_class, pipeline_names
 from pag.pipelines._sister import pag_pipeline
 from pag.pipelines.demo import demo_pipeline
@@ -12,9 +7,6 @@ from pag.pipelines.mixin import PAGMixin
 from pag.pipelines.stable_diffusion import StableDiffusionPAGPipeline
 
 __all__ = [
-    "AutoPAGPipelineForImage2Image",
-    "AutoPAGPipelineForInpainting",
-    "AutoPAGPipelineForText2Image",
     "PAGMixin",
     "StableDiffusionPAGPipeline",
     "demo_pipeline",

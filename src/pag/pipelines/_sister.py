@@ -84,8 +84,10 @@ def name_of(plain: str) -> str:
     )
 
 
-def _named(cls: object) -> str:
-    return cls.__name__ if isinstance(cls, type) else f"{type(cls).__name__} {cls!r}"
+def _named(given: object) -> str:
+    if isinstance(given, DiffusionPipeline):
+        return f"an object of {type(given).__name__}: pass its class"
+    return given.__name__ if isinstance(given, type) else f"{type(given).__name__} {given!r}"
 
 
 def _plain_of_peer(cls: type) -> type:
