@@ -98,8 +98,8 @@ class GuidedForward:
         rows, stage = self._rows, self._stage
         if rows is None or stage == Stage.PARTED or not rows.carried_by((args, kwargs)):
             return original(*args, **kwargs)
-        taken = [value if index in arguments.tables else rows.take(value, stage) for index, value in enumerate(args)]
-        named = {name: value if name in arguments.tables else rows.take(value, stage) for name, value in kwargs.items()}
+        taken = [arguments.take(rows, stage, index, value) for index, value in enumerate(args)]
+        named = {name: arguments.take(rows, stage, name, value) for name, value in kwargs.items()}
         return rows.spread(original(*taken, **named), stage)
 
     def _perturb(
@@ -145,12 +145,22 @@ class GuidedForward:
 
 @final
 class _Arguments:
-    """Which arguments of a module's call are tables that carry no rows, by name and by position."""
+    """Which arguments of a module's call are tables that carry no rows, by name and by position, and which stacks."""
 
     def __init__(self, module: nn.Module, family: Family) -> None:
         names = input_names(module)
-        self.tables: set[str | int] = {name for name in names if not family.carries_rows(name)}
-        self.tables |= {index for index, name in enumerate(names) if name in self.tables}
+        self._tables = _with_positions(names, [name for name in names if not family.carries_rows(name)])
+        self._stacks = _with_positions(names, family.row_stacks)
+
+    def take(self, rows: Rows, stage: Stage, name: str | int, value: Any) -> Any:
+        """The distinct rows of an argument."""
+        if name in self._tables:
+            return value
+        return rows.take_stacked(value, stage) if name in self._stacks else rows.take(value, stage)
+
+
+def _with_positions(names: Sequence[str], chosen: Sequence[str]) -> frozenset[str | int]:
+    return frozenset([*chosen, *(index for index, name in enumerate(names) if name in chosen)])
 
 
 @final
@@ -222,7 +232,7 @@ def sharing_modules(
     """The largest modules that can share rows: in the trunk up to the first site, holding no landmark themselves."""
     landmarks = {site.path for site in sites} | ({text_entry} if text_entry else set())
     for block in _blocks(model, family):
-        yield from _without(model, block, landmarks)
+        yield from _without(model, block, landmarks, family.unshared)
         if any(_holds(block, site.path) for site in sites):
             return
 
@@ -236,14 +246,14 @@ def _blocks(model: nn.Module, family: Family) -> Iterator[str]:
             yield part
 
 
-def _without(model: nn.Module, path: str, landmarks: set[str]) -> Iterator[nn.Module]:
+def _without(model: nn.Module, path: str, landmarks: set[str], unshared: Sequence[str]) -> Iterator[nn.Module]:
     module = model.get_submodule(path)
-    if path in landmarks:
+    if path in landmarks or path.rpartition(".")[2] in unshared:
         return
     # A list of modules is never called itself.
     if isinstance(module, nn.ModuleList) or any(_holds(path, landmark) for landmark in landmarks):
         for name, _ in module.named_children():
-            yield from _without(model, f"{path}.{name}", landmarks)
+            yield from _without(model, f"{path}.{name}", landmarks, unshared)
     else:
         yield module
 

@@ -89,14 +89,16 @@ class Rows:
         return _map(one, value)
 
     def grow_list(self, name: str, value: Sequence[Any]) -> list[Any]:
-        """Append the perturbed rows to a list with one item for each row.
+        """Append the perturbed rows to a list with one item for each row, or for several rows in succession.
 
         Raises:
-            ValueError: if it has another number of items.
+            ValueError: if the items cannot be shared out among the rows.
         """
-        if len(value) != self.normal:
+        count, rest = divmod(self.normal, max(len(value), 1))
+        if rest or not value:
             raise ValueError(f"{name} has {len(value)} items, but the call has {self.normal} rows. Pass one for each.")
-        return [*value, *value[self.span("cond")]]
+        each = [item for item in value for _ in range(count)]
+        return [*each, *each[self.span("cond")]]
 
     def take(self, value: Any, stage: Stage) -> Any:
         """Only the distinct rows of every tensor of a nest."""
@@ -107,6 +109,10 @@ class Rows:
             return tensor[self.span("cond", entries) if stage == Stage.START else slice(0, self.normal * entries)]
 
         return _map(one, value)
+
+    def take_stacked(self, value: Any, stage: Stage) -> Any:
+        """The same for tensors that hold all rows, and after them all rows once more or entries that serve all."""
+        return _map(lambda tensor: torch.cat([self.take(part, stage) for part in tensor.split(self.total)]), value)
 
     def carried_by(self, value: Any) -> bool:
         """Whether a nest holds tensors, and the first of them carries the grown rows."""

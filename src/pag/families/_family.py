@@ -144,6 +144,10 @@ class Family:
         row_lists: arguments of ``forward`` that are lists with one item for each row.
         row_tables: arguments inside the network that carry rows although they are named as tables are that do not
             (rotary embeddings, ids).
+        row_stacks: arguments inside the network that hold all rows and after them more entries: all rows once more,
+            or some that serve every row (of a second timestep, say).
+        tables: arguments inside the network that carry no rows although their names do not tell.
+        unshared: names of modules inside the blocks that get such a stack as their input, and compute all of it.
         image: where the image's tokens are among the queries of an attention operation: one slice, or one for each
             row of the call; None if the operation is not the image's self-attention (but attention to the image of an
             IP-Adapter, say).
@@ -174,6 +178,9 @@ class Family:
     folded_arguments: tuple[str, ...] = ()
     row_lists: tuple[str, ...] = ()
     row_tables: tuple[str, ...] = ()
+    row_stacks: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+    unshared: tuple[str, ...] = ()
     image: Callable[[Attending], slice | Sequence[slice] | None] = every_token
     shift: Callable[[Attending], int] = extra_keys_first
     frames: Callable[[Any, Mapping[str, Any]], int] = one_frame
@@ -203,4 +210,4 @@ class Family:
 
     def carries_rows(self, name: str) -> bool:
         """Whether an argument of a module inside the network may carry rows, by its name."""
-        return name in self.row_tables or not _TABLE.search(name)
+        return name in self.row_tables or not (name in self.tables or _TABLE.search(name))
