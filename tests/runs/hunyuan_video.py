@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers import AutoencoderKLHunyuanVideo, FlowMatchEulerDiscreteScheduler
 
 from tests.denoisers import NETWORKS
 from tests.denoisers._network import strong
@@ -11,6 +11,14 @@ from tests.denoisers.hunyuan_video import IMAGE, TEXT
 from tests.runs._run import Run, pipeline
 
 PATH = "transformer_blocks.1.attn"
+
+
+def vae() -> AutoencoderKLHunyuanVideo:
+    """HunyuanVideo's autoencoder: 4 frames to 1 (the first stays alone), 8×8 pixels to one latent."""
+    torch.manual_seed(2)
+    return AutoencoderKLHunyuanVideo(
+        latent_channels=4, block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=4
+    ).eval()
 
 
 def embeddings(prefix: str, seed: int) -> dict[str, Any]:

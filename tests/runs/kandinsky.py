@@ -1,5 +1,75 @@
 """Runs on networks of `pag.families.kandinsky`."""
 
-from tests.runs._run import Run
+from typing import Any
 
-RUNS: dict[str, Run] = {}
+import torch
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
+
+from tests import zoo
+from tests.denoisers import NETWORKS
+from tests.denoisers._network import strong
+from tests.runs._run import Run, pipeline
+from tests.runs.hunyuan_video import vae
+
+PATH, CALLS = "visual_transformer_blocks.1.self_attention", ("cond", "uncond")
+
+
+def _image_vae() -> AutoencoderKL:
+    torch.manual_seed(2)
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(8,) * 4,
+        norm_num_groups=4,
+        latent_channels=4,
+    ).eval()
+
+
+def _pipe(name: str, network: str = "kandinsky5", **components: Any) -> Any:
+    pipe = pipeline(
+        name,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=7.0),
+        transformer=strong(NETWORKS[network].make),
+        **components,
+    )
+    pipe.resolutions = [(32, 32)]
+    return pipe
+
+
+def _embeddings() -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(5)
+    given: dict[str, Any] = {"height": 32, "width": 32}
+    for prefix, length in (("", 5), ("negative_", 4)):
+        given[f"{prefix}prompt_embeds_qwen"] = torch.randn(1, length, 16, generator=generator)
+        given[f"{prefix}prompt_embeds_clip"] = torch.randn(1, 8, generator=generator)
+        given[f"{prefix}prompt_cu_seqlens"] = torch.tensor([0, length])
+    return given
+
+
+def _picture() -> dict[str, Any]:
+    return {"image": zoo.picture(size=32)}
+
+
+RUNS = {
+    "Kandinsky5T2VPipeline": Run(
+        lambda: _pipe("Kandinsky5T2VPipeline"), lambda: _embeddings() | {"num_frames": 9}, PATH, calls=CALLS
+    ),
+    "Kandinsky5T2VPipeline: no CFG": Run(
+        lambda: _pipe("Kandinsky5T2VPipeline"),
+        lambda: _embeddings() | {"num_frames": 9, "guidance_scale": 1.0},
+        PATH,
+    ),
+    "Kandinsky5I2VPipeline": Run(
+        lambda: _pipe("Kandinsky5I2VPipeline", "kandinsky5_given_frames", vae=vae()),
+        lambda: _embeddings() | _picture() | {"num_frames": 25},
+        PATH,
+        calls=CALLS,
+    ),
+    "Kandinsky5T2IPipeline": Run(lambda: _pipe("Kandinsky5T2IPipeline"), _embeddings, PATH, calls=CALLS),
+    "Kandinsky5I2IPipeline": Run(
+        lambda: _pipe("Kandinsky5I2IPipeline", "kandinsky5_given_frames", vae=_image_vae()),
+        lambda: _embeddings() | _picture(),
+        PATH,
+        calls=CALLS,
+    ),
+}

@@ -1,5 +1,54 @@
-"""Kandinsky's transformers."""
+"""Kandinsky 5 and later: images and videos, with the text in attention of its own."""
 
-from pag.families._family import Family
+from collections.abc import Mapping
+from typing import Any
 
-FAMILIES: tuple[Family, ...] = ()
+import torch
+
+from pag.families._family import Convention, Family
+from pag.families._sites import transformer_sites
+
+TWO_CALLS = Convention(calls=("cond", "uncond"))
+"""Two calls a step, the prompt's first."""
+
+
+def frames(config: Any, call: Mapping[str, Any]) -> int:
+    """Patches in time, of (rows, frames, height, width, channels)."""
+    return call["hidden_states"].shape[1] // config.patch_size[0]
+
+
+def example(model: Any, rows: int) -> dict[str, Any]:
+    """One call's arguments for a video of 121 frames of 768×512 pixels, with 512 text tokens."""
+    config, device = model.config, model.device
+    channels = 2 * config.in_visual_dim + 1 if config.visual_cond else config.in_visual_dim
+    return {
+        "hidden_states": torch.empty(rows, 31, 64, 96, channels, device=device),
+        "encoder_hidden_states": torch.empty(rows, 512, config.in_text_dim, device=device),
+        "pooled_projections": torch.empty(rows, config.in_text_dim2, device=device),
+        "timestep": torch.ones(rows, device=device),
+        "visual_rope_pos": [torch.arange(size, device=device) for size in (31, 32, 48)],
+        "text_rope_pos": torch.arange(512, device=device),
+    }
+
+
+KANDINSKY5 = Family(
+    models=("Kandinsky5Transformer3DModel",),
+    sites=transformer_sites("visual_transformer_blocks"),
+    example=example,
+    layers=0.5,
+    scale=3.0,
+    source="no published setting: the middle block, by analogy with arXiv 2403.17377",
+    trunk=(
+        "text_embeddings",
+        "time_embeddings",
+        "pooled_text_embeddings",
+        "visual_embeddings",
+        "text_transformer_blocks",
+        "visual_transformer_blocks",
+    ),
+    row_tables=("rope",),
+    frames=frames,
+    convention=TWO_CALLS,
+)
+
+FAMILIES = (KANDINSKY5,)
