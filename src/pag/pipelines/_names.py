@@ -37,7 +37,7 @@ def pipeline_class(name: str) -> Any:
 
 def pipeline_names() -> tuple[str, ...]:
     """The names of all PAG classes for the installed diffusers, without pipelines that it has given up on."""
-    return tuple(name_of(name) for name in _plain_names() if _is_current(getattr(diffusers, name)))
+    return tuple(name_of(name) for name in _plain_names() if _is_current(name))
 
 
 def _plain_names() -> list[str]:
@@ -45,7 +45,11 @@ def _plain_names() -> list[str]:
     return [name for name in pipelines if "PAG" not in name and "Modular" not in name]
 
 
-def _is_current(cls: Any) -> bool:
+def _is_current(name: str) -> bool:
+    try:
+        cls: Any = getattr(diffusers, name)
+    except (ImportError, RuntimeError):  # a package that it needs is broken
+        return False
     # What needs a package that is missing is no pipeline, but a stand-in that says so.
     current = isinstance(cls, type) and issubclass(cls, DiffusionPipeline) and ".deprecated." not in cls.__module__
     return current and has_denoiser(cls)
