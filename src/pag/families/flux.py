@@ -8,8 +8,14 @@ from pag.families._family import ROWS, Attending, Convention, Family
 from pag.families._sites import transformer_sites
 
 
-def image(attending: Attending) -> slice:
-    """The text's length is that of the whole call: blocks of the second stack get text and image in one piece."""
+def image(attending: Attending) -> slice | None:
+    """The text's length is that of the whole call: blocks of the second stack get text and image in one piece.
+
+    The first stack also attends to the image of an IP-Adapter, from the image's tokens alone.
+    """
+    alone = attending.queries == attending.inputs["hidden_states"].shape[1]
+    if alone and attending.inputs.get("encoder_hidden_states") is not None:
+        return None
     return slice(attending.call["encoder_hidden_states"].shape[1], attending.queries)
 
 
