@@ -66,7 +66,7 @@ class PerturbedAttentionGuider(ClassifierFreeGuidance):
         self,
         guidance_scale: float = 7.5,
         pag_scale: float = 3.0,
-        pag_applied_layers: str | int | list[str | int] | None = None,
+        pag_applied_layers: str | int | Sequence[str | int] | None = None,
         pag_adaptive_scale: float = 0.0,
         pag_start: float = 0.0,
         pag_stop: float = 1.0,
