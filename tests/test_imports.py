@@ -9,7 +9,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "pag"
 
 ORDER = (
-    ("combine", "schedule", "perturbations"),
+    ("combine", "schedule", "perturbations", "catalog"),
     ("guidance", "layers", "processors"),
     ("families",),
     ("intercept", "rows"),

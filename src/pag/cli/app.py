@@ -16,6 +16,7 @@ from pag.cli.console import notice
 from pag.cli.generate import generate
 from pag.cli.info import info
 from pag.cli.layers import layers
+from pag.cli.pipelines import pipelines
 from pag.generate import UserError
 
 __all__ = ["app"]
@@ -30,6 +31,7 @@ EXAMPLES = """\b[bold]Examples[/bold]
   pag info images/seed-000000.png
   pag compare "pixel art portrait, green hat" --scales 0,1,2,4
   pag layers --json
+  pag pipelines flux
 """
 
 
@@ -100,7 +102,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     epilog=EXAMPLES,
 )
-for command in (generate, compare, layers, info):
+for command in (generate, compare, layers, pipelines, info):
     app.command()(command)
 
 
