@@ -122,8 +122,9 @@ def page(entries: list[Entry]) -> str:
         "# Pipelines",
         "",
         f"Every pipeline class of diffusers {diffusers.__version__} that is not deprecated, {len(entries)} in all: "
-        f"{counts['works']} work, each shown by a whole run on a tiny random model that gives what separate forwards and "
-        f"the formula give; {counts['refused']} are refused with an error; {counts['nothing']} have nothing to perturb. "
+        f"{counts['works']} work, each shown by a whole run on a tiny random model that gives what separate forwards "
+        f"and the formula give; {counts['refused']} are refused with an error; {counts['nothing']} have nothing to "
+        "perturb. "
         "The same list is printed by `pag pipelines`.",
         "",
         "A recommended layer that is given as a depth is the self-attention layer that far into the network. Where no "
@@ -150,7 +151,7 @@ def _codes(names: Iterable[str]) -> str:
 
 
 def _layers(entry: Entry) -> str:
-    return f"{entry.layers:.0%} deep" if isinstance(entry.layers, float) else _codes(entry.layers or ())
+    return f"{entry.layers:.0%} deep" if isinstance(entry.layers, float | int) else _codes(entry.layers or ())
 
 
 def main() -> None:

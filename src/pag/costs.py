@@ -44,12 +44,14 @@ class LayerCost:
         tokens: number of tokens there.
         resolution: height and width of the token grid there, or None if what is denoised is no image.
         extra: operations on top of an unguided forward, as a share of it.
+        recommended: whether it is perturbed where no layers are chosen.
     """
 
     site: Site
     tokens: int
     resolution: tuple[int, int] | None
     extra: float
+    recommended: bool
 
 
 def cost(pipe_or_model: Any, layers: Layers | None = None, *, cfg: bool = True, share_rows: bool = True) -> Cost:
@@ -91,10 +93,12 @@ def layer_costs(pipe_or_model: Any) -> list[LayerCost]:
     finally:
         remove(overrides)
     total = counter.get_total_flops()
+    recommended = select(sites, family.recommended(model))
     costs: list[LayerCost] = []
     for site in sites:
         tokens = seen.tokens[site.path]
-        costs.append(LayerCost(site, tokens, _grid(shape, tokens), 1 - seen.shared[site.path] / total))
+        extra = 1 - seen.shared[site.path] / total
+        costs.append(LayerCost(site, tokens, _grid(shape, tokens), extra, site in recommended))
     return costs
 
 

@@ -36,3 +36,20 @@ def test_only_the_configuration_is_read(run: Run, model: Path, tmp_path: Path):
     (tmp_path / "bare/model_index.json").write_text("{}")
     (tmp_path / "bare/unet/config.json").write_text((model / "unet/config.json").read_text())
     assert run("layers", "bare", "--json").stdout == run("layers", model, "--json").stdout
+
+
+def test_a_class_stands_for_its_default_configuration(run: Run):
+    rows = json.loads(run("layers", "SD3Transformer2DModel", "--json").stdout)
+    assert [row["block"] for row in rows] == [str(index) for index in range(18)]
+    assert [row["block"] for row in rows if row["recommended"]] == ["9"]
+    extras = [row["extra"] for row in rows]
+    assert extras == sorted(extras, reverse=True)
+    table = run("layers", "FluxTransformer2DModel").stdout
+    assert "single.37" in table
+    assert "Recommended, and what you get without choosing: double." in table
+
+
+def test_a_wrong_name_is_answered_with_the_nearest(run: Run):
+    result = run("layers", "FluxTransformerModel")
+    assert result.exit_code != 0
+    assert "Nearest classes: FluxTransformer2DModel" in " ".join(result.stderr.split())

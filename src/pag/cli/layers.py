@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pag.cli import console
+from pag.generate.errors import mendable
 from pag.generate.settings import EMBEDDED
 
 __all__ = ["layers"]
@@ -20,6 +21,7 @@ __all__ = ["layers"]
 class Row:
     """One layer. `extra` is the share of a plain forward pass that one perturbed row costs on top."""
 
+    block: str
     authors: str
     comfyui: str
     diffusers: str
@@ -29,10 +31,18 @@ class Row:
     width: int | None
     heads: int
     extra: float
+    recommended: bool
 
 
 def layers(
-    model: Annotated[str, typer.Argument(metavar="ID|FOLDER", help="Only its configuration is read.")] = EMBEDDED,
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID|FOLDER|CLASS",
+            help="Only its configuration is read. A class of diffusers, such as FluxTransformer2DModel, stands for its "
+            "default one.",
+        ),
+    ] = EMBEDDED,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
 ) -> None:
     """List a model's layers by every name, and what each costs.
@@ -53,12 +63,15 @@ def layers(
 
 def _rows(model: str) -> list[Row]:
     import pag
-    from pag.generate.models import load_unet
+    from pag.generate.models import load_denoiser
 
-    unet = load_unet(model)
-    sites = pag.sites(unet)
+    network = load_denoiser(model)
+    sites = pag.sites(network)
+    with mendable(f"cannot count the operations of {type(network).__name__}", Exception):
+        costs = pag.layer_costs(network)
     return [
         Row(
+            cost.site.block,
             cost.site.authors,
             cost.site.comfy,
             _diffusers_name(cost.site, sites),
@@ -67,8 +80,9 @@ def _rows(model: str) -> list[Row]:
             *(cost.resolution or (None, None)),
             cost.site.heads,
             cost.extra,
+            cost.recommended,
         )
-        for cost in pag.layer_costs(unet)
+        for cost in costs
     ]
 
 
@@ -88,19 +102,24 @@ def _table(model: str, rows: list[Row], wide: bool) -> Table:
     table = Table(
         title=Text(f"Self-attention layers of {model}"), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD
     )
-    for name in ("authors", "ComfyUI", "diffusers", *(["full path"] if wide else [])):
+    short = {"block": "block", "authors": "authors", "comfyui": "ComfyUI"}
+    used = [name for name in short if any(getattr(row, name) for row in rows)]
+    for name in (*(short[name] for name in used), "diffusers", *(["full path"] if wide else [])):
         table.add_column(name, no_wrap=True)
     for name in ("size", "heads", "extra"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        names = (row.authors or "-", row.comfyui or "-", row.diffusers, *([row.path] if wide else []))
+        names = (*(getattr(row, name) or "-" for name in used), row.diffusers, *([row.path] if wide else []))
         size = f"{row.height}x{row.width}" if row.height else f"{row.tokens}"
-        table.add_row(*names, size, str(row.heads), f"{row.extra:.1%}")
+        style = "bold" if row.recommended else ""
+        table.add_row(*names, size, str(row.heads), f"{row.extra:.1%}", style=style)
     return table
 
 
 def _legend(rows: list[Row], wide: bool) -> str:
     lines = ["extra: what one perturbed row adds, as a share of a plain forward pass (counted, not timed)."]
+    if best := ", ".join(row.block or row.authors or row.diffusers for row in rows if row.recommended):
+        lines += [f"Recommended, and what you get without choosing: {best}."]
     if not wide:
         lines += [f"A wider terminal, or --json, shows the full paths, such as {rows[0].path}."]
     return "\n".join(lines)

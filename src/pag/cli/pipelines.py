@@ -27,7 +27,9 @@ def pipelines(
     chosen = [entry for entry in entries if name.lower() in entry.pipeline.lower()]
     if not chosen:
         near = nearest_first(name, [entry.pipeline for entry in entries])[:3]
-        raise UserError(f"no pipeline class of diffusers {version} has {name!r} in its name. Nearest: {', '.join(near)}")
+        raise UserError(
+            f"no pipeline class of diffusers {version} has {name!r} in its name. Nearest: {', '.join(near)}"
+        )
     if as_json:
         print(json.dumps([asdict(entry) for entry in chosen], indent=2))
         return

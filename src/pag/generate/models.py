@@ -4,10 +4,12 @@ import re
 from pathlib import Path
 from typing import Any, cast
 
+import diffusers
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
+from pag.families import DENOISERS, FAMILIES
 from pag.generate.errors import UserError, mendable, nearest_first
 from pag.generate.settings import EMBEDDED
 from pag.pipelines import StableDiffusionPAGPipeline, demo_pipeline
@@ -17,8 +19,8 @@ __all__ = [
     "choose_device",
     "choose_dtype",
     "default_size",
+    "load_denoiser",
     "load_pipeline",
-    "load_unet",
     "recommended",
 ]
 
@@ -72,14 +74,45 @@ def load_pipeline(model: str, dtype: str, device: str) -> Any:
     return pipe.to(device)
 
 
-def load_unet(model: str) -> Any:
-    """The U-Net of a model without its weights (on the meta device). Raises UserError."""
-    source = str(DEMO_FOLDER) if model == EMBEDDED else model
-    _check_name(source)
-    with mendable(_cannot("read the U-Net's configuration of", model), Exception):
-        config: Any = UNet2DConditionModel.load_config(source, subfolder="unet")
-        with torch.device("meta"):
-            return UNet2DConditionModel.from_config(config)
+def load_denoiser(model: str) -> Any:
+    """The network that predicts noise, without its weights (on the meta device). Raises UserError.
+
+    Args:
+        model: a folder, a hub id, or the name of a network's class in diffusers, which stands for its default
+            configuration.
+    """
+    cls, config = _class_of(model), {}
+    if cls is None:
+        source = str(DEMO_FOLDER) if model == EMBEDDED else model
+        if not Path(source).exists() and not HUB_ID.fullmatch(source):
+            near = ", ".join(nearest_first(model, _known_classes())[:3])
+            raise UserError(f"no folder, hub id (owner/name) or class of a network {model!r}. Nearest classes: {near}")
+        _check_name(source)
+        with mendable(_cannot("read the configuration of the network of", model), Exception):
+            name = _denoiser_name(source)
+            config = cast(dict[str, Any], UNet2DConditionModel.load_config(source, subfolder=name))
+        cls = _class_of(str(config.get("_class_name")))
+    if cls is None:
+        raise UserError(f"{model} holds a {config.get('_class_name')}, which this version of diffusers does not have")
+    with mendable(_cannot("build the network of", model), Exception), torch.device("meta"):
+        return cls.from_config(config)
+
+
+def _class_of(name: str) -> Any:
+    """The class of a denoiser by its name, or None."""
+    return getattr(diffusers, name, None) if name in _known_classes() else None
+
+
+def _known_classes() -> list[str]:
+    return [name for family in FAMILIES for name in family.models]
+
+
+def _denoiser_name(source: str) -> str:
+    index = cast(dict[str, Any], DiffusionPipeline.load_config(source))
+    present = [name for name in DENOISERS if name in index or (Path(source) / name).is_dir()]
+    if not present:
+        raise ValueError(f"it has none of the components {', '.join(DENOISERS)}")
+    return present[0]
 
 
 def default_size(pipe: Any) -> tuple[int, int]:
