@@ -202,7 +202,7 @@ class PipelineCaller:
         if not isinstance(now, Tensor | float | int):
             now = timestep
         if isinstance(now, Tensor):
-            now = now.flatten()[0].item()
+            now = now.max().item()  # where frames or tokens have their own, that of the noisiest
         return 1.0 - float(now) / config.num_train_timesteps
 
     @property

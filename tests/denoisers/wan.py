@@ -69,7 +69,7 @@ def _of_frames(rows: int, generator: Generator) -> dict[str, Any]:
 
 def _vace(rows: int, generator: Generator) -> dict[str, Any]:
     return _inputs(rows, generator) | {
-        "control_hidden_states": randn(generator, rows, 6, 3, 4, 4),
+        "control_hidden_states": randn(generator, rows, 72, 3, 4, 4),
         "control_hidden_states_scale": torch.tensor([1.0, 0.5]),
     }
 
@@ -111,8 +111,11 @@ NETWORKS = {
         _SITES,
         frames=3,
     ),
+    "lucy edit": Network(
+        _made(WanTransformer3DModel, in_channels=8), partial(_inputs, channels=8), ("blocks.1.attn1",), frames=3
+    ),
     "wan vace": Network(
-        _made(WanVACETransformer3DModel, vace_layers=[0, 2], vace_in_channels=6),
+        _made(WanVACETransformer3DModel, vace_layers=[0, 2], vace_in_channels=72),
         _vace,
         ("vace_blocks.0.attn1", "vace_blocks.1.attn1", *_SITES),
         tables=("control_hidden_states_scale",),
@@ -141,6 +144,12 @@ NETWORKS = {
     ),
     "skyreels": Network(_made(SkyReelsV2Transformer3DModel), _inputs, _SITES, frames=3),
     "skyreels with a timestep per frame": Network(_made(SkyReelsV2Transformer3DModel), _of_frames, _SITES, frames=3),
+    "skyreels from an image": Network(
+        _made(SkyReelsV2Transformer3DModel, in_channels=12, **_IMAGE),
+        partial(_inputs, channels=12, images=1),
+        _SITES,
+        frames=3,
+    ),
     "skyreels in causal blocks": Network(
         _made(SkyReelsV2Transformer3DModel, num_frame_per_block=3), partial(_inputs, frames=6), _SITES, frames=6
     ),
