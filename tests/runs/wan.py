@@ -69,8 +69,8 @@ def _clip(images: int) -> torch.Tensor:
 
 def _knowing_the_rate() -> Any:
     """With a timestep per frame, diffusers' class takes the frame rate of one row only."""
-    config: dict[str, Any] = dict(NETWORKS["skyreels"].model().config)  # pyright: ignore
-    return strong(lambda: SkyReelsV2Transformer3DModel(**(config | {"inject_sample_info": True})))
+    config: Any = NETWORKS["skyreels"].model().config
+    return strong(lambda: SkyReelsV2Transformer3DModel.from_config(config, inject_sample_info=True))  # pyright: ignore
 
 
 def _text(tokens: int = 5, **arguments: Any) -> dict[str, Any]:
