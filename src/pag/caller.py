@@ -102,7 +102,7 @@ class PipelineCaller:
             return convention.groups
         declared = self._declared
         # Where nothing tells, CFG shows in latents that are repeated for it.
-        guided = len(convention.groups) > 1 and halves_equal(sample) if declared is None else declared
+        guided = halves_equal(sample) if declared is None else declared
         return convention.groups if guided else ("cond",)
 
     def _count_calls(self) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from diffusers import SanaTransformer2DModel
+from diffusers import SanaTransformer2DModel, SanaVideoTransformer3DModel
 from torch import Generator, Tensor, nn
 
 from tests.denoisers._network import Network, randn
@@ -60,6 +60,32 @@ def _controlled_inputs(rows: int, generator: Generator) -> dict[str, Any]:
     return _sana_inputs(rows, generator) | {"controlnet_block_samples": residuals}
 
 
+def _video(**config: Any) -> SanaVideoTransformer3DModel:
+    tiny: dict[str, Any] = {
+        "in_channels": 4,
+        "out_channels": 4,
+        "num_layers": 3,
+        "num_attention_heads": 2,
+        "attention_head_dim": 12,
+        "num_cross_attention_heads": 2,
+        "cross_attention_head_dim": 12,
+        "cross_attention_dim": 24,
+        "caption_channels": 16,
+        "rope_max_seq_len": 64,
+    }
+    return SanaVideoTransformer3DModel(**(tiny | config))
+
+
+def _video_inputs(rows: int, generator: Generator) -> dict[str, Any]:
+    return _sana_inputs(rows, generator) | {"hidden_states": randn(generator, rows, 4, 3, 4, 4)}
+
+
+def _first_frame_inputs(rows: int, generator: Generator) -> dict[str, Any]:
+    """The first frame is given, so its tokens are at timestep 0."""
+    noisy = torch.tensor([0.0, 1.0, 1.0]).view(1, 1, 3, 1, 1).expand(rows, 1, 3, 2, 2)
+    return _video_inputs(rows, generator) | {"timestep": 500 * noisy}
+
+
 _TEXT = ("encoder_hidden_states", "encoder_attention_mask")
 _BLOCKS = ("transformer_blocks.0.attn1", "transformer_blocks.2.attn1")
 
@@ -82,4 +108,6 @@ NETWORKS = {
     "sana: learned variance": Network(
         lambda: _sana(out_channels=8), _sana_inputs, _BLOCKS, uncond=_TEXT, variance=True, reference=own_value
     ),
+    "sana video": Network(_video, _video_inputs, _BLOCKS, uncond=_TEXT, reference=own_value),
+    "sana video: first frame": Network(_video, _first_frame_inputs, _BLOCKS, uncond=_TEXT, reference=own_value),
 }

@@ -16,6 +16,7 @@ from tests.denoisers._network import strong
 from tests.denoisers.sana import own_value
 from tests.runs._run import Run, pipeline
 from tests.runs.cross_attention import masked_embeddings
+from tests.runs.wan import vae as video_vae
 
 
 def vae() -> AutoencoderDC:
@@ -63,6 +64,15 @@ def _sprint_arguments(**arguments: Any) -> dict[str, Any]:
     return {name: value for name, value in _arguments(**arguments).items() if not name.startswith("negative")}
 
 
+def _video_arguments(**arguments: Any) -> dict[str, Any]:
+    size = {"height": 32, "width": 32, "frames": 9, "use_resolution_binning": False}
+    return masked_embeddings() | size | arguments
+
+
+def _picture(size: int = 64) -> torch.Tensor:
+    return torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(7))
+
+
 PATH = "transformer_blocks.1.attn1"
 
 RUNS = {
@@ -76,7 +86,7 @@ RUNS = {
     ),
     "SanaControlNetPipeline": Run(
         lambda: _sana("SanaControlNetPipeline", "sana", vae=vae(), controlnet=strong(_controlnet)),
-        lambda: _arguments(control_image=torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(7))),
+        lambda: _arguments(control_image=_picture()),
         PATH,
         reference=own_value,
     ),
@@ -88,9 +98,19 @@ RUNS = {
     ),
     "SanaSprintImg2ImgPipeline": Run(
         lambda: _sana("SanaSprintImg2ImgPipeline", "sana sprint", SCMScheduler(), vae=vae()),
-        lambda: _sprint_arguments(
-            image=torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(7)), strength=1.0
-        ),
+        lambda: _sprint_arguments(image=_picture(), strength=1.0),
+        PATH,
+        reference=own_value,
+    ),
+    "SanaVideoPipeline": Run(
+        lambda: _sana("SanaVideoPipeline", "sana video", vae=video_vae()),
+        _video_arguments,
+        PATH,
+        reference=own_value,
+    ),
+    "SanaImageToVideoPipeline": Run(
+        lambda: _sana("SanaImageToVideoPipeline", "sana video", FlowMatchEulerDiscreteScheduler(), vae=video_vae()),
+        lambda: _video_arguments(image=_picture(32)),
         PATH,
         reference=own_value,
     ),

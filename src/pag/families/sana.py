@@ -6,6 +6,7 @@ import torch
 
 from pag.families._family import ROWS, Convention, Family
 from pag.families._sites import transformer_sites
+from pag.families.wan import frames
 
 NO_CFG = Convention(("cond",))
 """The scale of classifier-free guidance is an input of the network."""
@@ -37,4 +38,27 @@ SANA = Family(
     conventions={"SanaSprintPipeline": NO_CFG, "SanaSprintImg2ImgPipeline": NO_CFG},
 )
 
-FAMILIES = (SANA,)
+
+def _video_example(model: Any, rows: int) -> dict[str, Any]:
+    config, device = model.config, model.device
+    return {
+        "hidden_states": torch.empty(rows, config.in_channels, 21, 60, 104, device=device),
+        "encoder_hidden_states": torch.empty(rows, 300, config.caption_channels, device=device),
+        "timestep": torch.ones(rows, device=device),
+    }
+
+
+SANA_VIDEO = Family(
+    models=("SanaVideoTransformer3DModel",),
+    sites=transformer_sites("transformer_blocks"),
+    example=_video_example,
+    layers=0.5,
+    scale=3.0,
+    source="no published setting: the middle block, by analogy with arXiv 2403.17377",
+    trunk=("patch_embedding", "caption_projection", "caption_norm", "transformer_blocks"),
+    row_arguments=(*ROWS, "controlnet_block_samples"),
+    frames=frames,
+    variance=lambda model: model.config.out_channels == 2 * model.config.in_channels,
+)
+
+FAMILIES = (SANA, SANA_VIDEO)
