@@ -6,13 +6,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKLQwenImage, FlowMatchEulerDiscreteScheduler
+from diffusers import AutoencoderKLQwenImage, FlowMatchEulerDiscreteScheduler, QwenImage21Pipeline
 from diffusers.models.controlnets.controlnet_qwenimage import QwenImageControlNetModel
 from PIL import Image
 from torch import Tensor
 
 from tests.denoisers import NETWORKS
 from tests.denoisers._network import strong
+from tests.denoisers.qwen import image_21
 from tests.runs._run import Run, pipeline
 
 TEXT, G = 5, 4.0
@@ -33,15 +34,23 @@ def vae() -> AutoencoderKLQwenImage:
 
 
 class Coarse(torch.nn.Module):
-    """What stands for an autoencoder where the pipeline insists on large images: 32×32 pixels to one latent."""
+    """What stands for an autoencoder where the pipeline insists on large images.
+
+    Args:
+        pixels: height and width of what is one latent.
+    """
 
     temperal_downsample = (False,) * 5
     config = SimpleNamespace(z_dim=4, latents_mean=[0.0] * 4, latents_std=[1.0] * 4)
     dtype, device = torch.float32, torch.device("cpu")
 
+    def __init__(self, pixels: int = 32) -> None:
+        super().__init__()
+        self.pixels = pixels
+
     def encode(self, image: Tensor) -> SimpleNamespace:
         """Means over the pixels; of as many channels as latents have."""
-        latents = F.avg_pool2d(image[:, :, 0], 32)[:, :, None]
+        latents = F.avg_pool2d(image[:, :, 0], self.pixels)[:, :, None]
         return SimpleNamespace(latents=latents[:, [0, 1, 2, -1]])
 
     def decode(self, latents: Tensor, return_dict: bool = True) -> tuple[Tensor]:
@@ -58,6 +67,46 @@ class Encoder(torch.nn.Module):
     """What stands for a text encoder that is asked for its type only."""
 
     dtype, device = torch.float32, torch.device("cpu")
+
+
+class Processor:
+    """What stands for a tokenizer that is asked for the number of the image's token only."""
+
+    tokenizer = SimpleNamespace(encode=lambda text: [7])  # pyright: ignore
+
+    def apply_chat_template(self, messages: Any, **given: Any) -> list[list[int]]:
+        """Three tokens."""
+        return [[1, 2, 3]]
+
+
+class EncodesImages(QwenImage21Pipeline):
+    """One slot of the given embeddings, the third, is that of an image."""
+
+    def encode_prompt(self, *args: Any, image: Any = None, **given: Any) -> Any:
+        """Leave embeddings as they are."""
+        slots = torch.tensor([[position == 2 and image is not None for position in range(TEXT)]])
+        return super().encode_prompt(*args, **given, image_pad_mask=slots)
+
+
+def _make_21(**given: Any) -> Any:
+    components: dict[str, Any] = {
+        "scheduler": FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+        "vae": Coarse(16),
+        "text_encoder": None,
+        "processor": Processor(),
+        "transformer": strong(NETWORKS["qwen 2.1"].make),
+    }
+    return EncodesImages(**components)
+
+
+def _run_21(others: int = TEXT, **arguments: Any) -> Run:
+    return Run(
+        _make_21,
+        lambda: _arguments(64, **arguments),
+        "transformer_blocks.1.attn",
+        image_21(others),
+        calls=("cond", "uncond"),
+    )
 
 
 def _make(name: str, network: str = "qwen", **components: Any) -> Any:
@@ -156,4 +205,7 @@ RUNS = {
         output=lambda output: output[0][0],
         output_type="pt",
     ),
+    "QwenImage21Pipeline": _run_21(),
+    "QwenImage21Pipeline: no cache": _run_21(use_kv_cache=False),
+    "QwenImage21Pipeline: edit": _run_21(TEXT + 3, image=picture(), output_resolution=32),
 }

@@ -60,4 +60,40 @@ QWEN_IMAGE = Family(
     convention=TRUE_CFG,
 )
 
-FAMILIES = (QWEN_IMAGE,)
+
+def image_after_prefix(attending: Attending) -> slice | None:
+    """Layers of 2.1 attend in one operation for each piece of the sequence: the last is of what is denoised."""
+    tokens = prod(attending.call["img_shapes"][0][-1])
+    given = attending.call["hidden_states"].shape[1]
+    # In the text an image that is a condition stands as one slot for four of its tokens.
+    text = attending.call["encoder_hidden_states"].shape[1] - (given - tokens) // 4
+    return slice(0, tokens) if (attending.queries, attending.keys) == (tokens, text + given) else None
+
+
+def example_after_prefix(model: Any, rows: int) -> dict[str, Any]:
+    """One call's arguments for an image of 1024×1024 pixels, with 256 text tokens."""
+    config, device = model.config, model.device
+    return {
+        "hidden_states": torch.empty(rows, 4096, config.in_channels, device=device),
+        "encoder_hidden_states": torch.empty(rows, 256, config.context_in_dim, device=device),
+        "timestep": torch.ones(rows, device=device),
+        "img_shapes": [[(1, 64, 64)]] * rows,
+        "img_mask": torch.cat([torch.zeros(rows, 256), torch.ones(rows, 1024)], dim=1).bool(),
+    }
+
+
+QWEN_IMAGE_21 = Family(
+    models=("QwenImage21Transformer2DModel",),
+    sites=transformer_sites("transformer_blocks"),
+    example=example_after_prefix,
+    layers=0.5,
+    scale=3.0,
+    source="no published setting: the middle block, by analogy with arXiv 2403.17377",
+    trunk=("img_in", "txt_in", "transformer_blocks"),
+    row_stacks=("modulation",),
+    tables=("target_token_mask",),
+    image=image_after_prefix,
+    convention=Convention(calls=("cond", "uncond"), switch="do_true_cfg", scale="true_cfg_scale"),
+)
+
+FAMILIES = (QWEN_IMAGE, QWEN_IMAGE_21)
