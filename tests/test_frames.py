@@ -36,8 +36,9 @@ def test_within_frames_other_frames_are_attended_to(name: str):
     assert difference(result, expected(network, path, given, None)) > 1e-4
 
 
-def test_frames_of_unequal_size_are_refused():
+@pytest.mark.parametrize(("frames", "count"), [(5, "5"), (0, "any")])
+def test_frames_of_unequal_size_are_refused(frames: int, count: str):
     q = torch.zeros(1, 1, 12, 4)
-    tokens = Tokens(slice(0, 12), slice(0, 12), frames=5)
-    with pytest.raises(ValueError, match="12 tokens are not 5 of them"):
+    tokens = Tokens(slice(0, 12), slice(0, 12), frames=frames)
+    with pytest.raises(ValueError, match=f"12 tokens are not {count} of them"):
         frame_identity(q, q, q, Attend(F.scaled_dot_product_attention), tokens)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol, final
 
 import torch
+from diffusers.guiders import ClassifierFreeGuidance
 from torch import Tensor
 
 from pag.families import Convention
@@ -52,10 +53,14 @@ class PipelineCaller:
     Args:
         pipe: the pipeline.
         convention: its row convention.
+
+    Raises:
+        TypeError: if the pipeline leaves the combination to a guider that does not compute ``u + g·(c − u)``.
     """
 
     def __init__(self, pipe: Any, convention: Convention) -> None:
         self._given = self._pipe = pipe
+        self._check_guider()
         self._locals: Mapping[str, Any] = {}
         self._convention = convention
         self._run: object = None
@@ -88,6 +93,7 @@ class PipelineCaller:
     @torch.compiler.disable  # pyright: ignore[reportUntypedFunctionDecorator, reportArgumentType]
     def _look(self, sample: Any, role: str | None) -> Any:
         self._pipe, variables = running_pipeline(self._given)
+        self._check_guider()
         convention = self._convention
         wanted = ("t", "guidance_rescale", convention.switch, convention.scale, convention.unless)
         self._locals = {name: variables[name] for name in wanted if name in variables}
@@ -139,7 +145,7 @@ class PipelineCaller:
                     f"classifier-free guidance cannot be read from {convention.scale!r}."
                 )
             return [delta / g for delta in deltas]
-        if convention.norm and g is not None and g != 1:
+        if self._compares and g is not None and g != 1:
             return [delta * 0 for delta in deltas]
         return deltas
 
@@ -152,7 +158,7 @@ class PipelineCaller:
         deltas, g = self._deltas, self._known_scale
         if deltas is None or self._convention.calls[:1] != ("cond",):
             return None if self._convention.calls else deltas
-        if self._convention.norm and g is not None and g != 1:
+        if self._compares and g is not None and g != 1:
             return [delta / (1 - g) for delta in deltas]
         return deltas
 
@@ -166,7 +172,28 @@ class PipelineCaller:
         return getattr(self._pipe, name, None) if value is None else value
 
     @property
+    def _guider(self) -> Any:
+        """The component that combines the predictions, if the pipeline leaves it to one."""
+        return getattr(self._pipe, "guider", None)
+
+    def _check_guider(self) -> None:
+        guider = self._guider
+        if guider is not None and not isinstance(guider, ClassifierFreeGuidance):
+            raise TypeError(
+                f"The pipeline's guider is {type(guider).__name__}, which PAG cannot be added to from outside: its "
+                "result is not u + g·(c − u). Give the pipeline a `ClassifierFreeGuidance` for guider, or a "
+                "`pag.PerturbedAttentionGuider`, which needs no `pag.guide` around it."
+            )
+
+    @property
+    def _compares(self) -> bool:
+        """Whether the result is compared with the prompt's prediction. A guider rescales towards its deviation."""
+        return self._convention.norm or self._guider is not None
+
+    @property
     def _declared(self) -> bool | None:
+        if (guider := self._guider) is not None:
+            return guider.num_conditions > 1
         declared, above = self._value(self._convention.switch), self._convention.on_above
         if declared is None and above is not None and self._known_scale is not None:
             return self._known_scale > above
@@ -174,6 +201,8 @@ class PipelineCaller:
 
     @property
     def _known_scale(self) -> float | None:
+        if (guider := self._guider) is not None:
+            return guider.guidance_scale + int(guider.use_original_formulation)
         value = self._value(self._convention.scale)
         return float(value) if isinstance(value, float | int) else None
 

@@ -16,13 +16,12 @@ PATH, CALLS = "visual_transformer_blocks.1.self_attention", ("cond", "uncond")
 
 def _image_vae() -> AutoencoderKL:
     torch.manual_seed(2)
-    return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(8,) * 4,
-        norm_num_groups=4,
-        latent_channels=4,
-    ).eval()
+    blocks: dict[str, Any] = {
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "block_out_channels": (8,) * 4,
+    }
+    return AutoencoderKL(**blocks, norm_num_groups=4, latent_channels=4).eval()
 
 
 def _pipe(name: str, network: str = "kandinsky5", **components: Any) -> Any:

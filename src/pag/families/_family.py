@@ -153,7 +153,7 @@ class Family:
             IP-Adapter, say).
         shift: how much further on the image's tokens are among the keys, which may be more than the queries.
         frames: number of frames whose tokens lie one after the other, from the model's configuration and the
-            arguments of ``forward``.
+            arguments of ``forward``; 0 if they are of unequal size.
         variance: whether the second half of the output's channels is a variance, which is not guided.
         predictions: how many of the outputs are predictions (of video and audio, say).
         aside: an argument of ``forward`` which, if it is given, makes the call one for a prediction of another kind,

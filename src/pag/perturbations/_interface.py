@@ -69,7 +69,7 @@ class Tokens:
     Args:
         image: where the image's tokens are among the queries.
         keys: where the same tokens are among the keys, which may hold more than the queries do.
-        frames: number of frames of a video, whose tokens lie one frame after the other.
+        frames: number of frames of a video, whose tokens lie one frame after the other; 0 if they are of unequal size.
     """
 
     image: slice

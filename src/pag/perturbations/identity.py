@@ -22,11 +22,12 @@ def identity(q: Heads, k: Keys, v: Keys, attend: Attend, tokens: Tokens) -> Head
 
 def frame_identity(q: Heads, k: Keys, v: Keys, attend: Attend, tokens: Tokens) -> Heads:
     """The identity within each frame of a video: a token attends to itself, to other frames and to the text."""
-    size, rest = divmod(tokens.keys.stop - tokens.keys.start, tokens.frames)
+    count = tokens.keys.stop - tokens.keys.start
+    size, rest = divmod(count, tokens.frames) if tokens.frames else (0, count)
     if rest:
         raise ValueError(
-            f"frame_identity needs frames of equal size, but {tokens.keys.stop - tokens.keys.start} tokens are not "
-            f"{tokens.frames} of them. Take the perturbation 'identity' here."
+            f"frame_identity needs frames of equal size, but {count} tokens are not {tokens.frames or 'any'} of them. "
+            "Take the perturbation 'identity' here."
         )
     starts = range(tokens.keys.start, tokens.keys.stop, size)
     frames = [slice(start, start + size) for start in starts]
