@@ -16,7 +16,14 @@ UNETS: dict[str, tuple[str, dict[str, Any]]] = {
     "StableDiffusionControlNetPipeline": ("sd15", {"image": zoo.picture()}),
     "StableDiffusionInstructPix2PixPipeline": ("pix2pix", {"image": zoo.picture()}),
 }
-POPULAR = ("FluxPipeline", "FluxPipeline: true CFG", "WanPipeline", "StableDiffusion3Pipeline", "SanaPipeline")
+POPULAR = (
+    "FluxPipeline",
+    "FluxPipeline: true CFG",
+    "WanPipeline: two transformers",
+    "StableDiffusion3Pipeline",
+    "SanaPipeline",
+    "QwenImagePipeline",
+)
 
 
 @pytest.mark.parametrize("name", UNETS)
@@ -35,7 +42,7 @@ def test_unets(name: str) -> None:
     assert torch.equal(zoo.sample(pipe, pag_scale=0.0, **run), unguided)
 
 
-@pytest.mark.parametrize("name", [name for name in POPULAR if name in RUNS])
+@pytest.mark.parametrize("name", POPULAR)
 def test_transformers(name: str) -> None:
     run = RUNS[name]
     plain = run.make()

@@ -189,6 +189,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"pag_applied_layers": "mdi"}, ValueError, "'mdi' matches nothing.*nearest first: .*mid_block"),
     ({"pag_applied_layers_index": ["d99"]}, ValueError, "'d99' matches nothing"),
     ({"pag_applied_layers": 3}, TypeError, "name, a list of names or a predicate"),
+    ({"pag_applied_layers": lambda site: True}, TypeError, "are names. A predicate is for `pag.guide"),  # pyright: ignore
     ({"pag_applied_layers": "mid", "pag_applied_layers_index": ["m0"]}, ValueError, "Leave one out"),
     ({"pag_adaptive_scale": 0.1, "pag_adaptive_scaling": 0.1}, ValueError, "Leave one out"),
     ({"pag_scale": -1.0}, ValueError, "pag_scale must be a finite number, 0 or more, but is -1.0"),
@@ -200,8 +201,8 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"prompt": 7}, TypeError, "prompt must be a string"),
     ({"prompt": ["a", 7]}, TypeError, "prompt must be a string.*7"),
     ({"prompt": []}, ValueError, "prompt is an empty list"),
-    ({"prompt": None, "prompt_embeds": torch.zeros(5, 16)}, ValueError, r"prompt_embeds must have shape .*\(5, 16\)"),
-    ({"prompt": None, "prompt_embeds": torch.zeros(1, 5, 9)}, ValueError, "prompt_embeds must have shape"),
+    ({"prompt": None, "prompt_embeds": torch.zeros(5, 16)}, ValueError, r"prompt_embeds must be of shape .*\(5, 16\)"),
+    ({"prompt": None, "prompt_embeds": torch.zeros(1, 5, 9)}, ValueError, "prompt_embeds must be of shape"),
     ({"prompt": None, "prompt_embeds": [[1.0]]}, TypeError, "prompt_embeds must be a tensor"),
 ]
 

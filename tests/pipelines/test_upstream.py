@@ -42,6 +42,15 @@ def test_every_argument_of_theirs_is_one_of_ours_with_the_same_default(name: str
     assert pag.pag_pipeline(theirs) is ours
 
 
+def test_optional_components_of_theirs_are_optional_in_ours() -> None:
+    """The plain class of HunyuanDiT asks for the safety checker and its feature extractor."""
+    parts = dict.fromkeys(("vae", "text_encoder", "tokenizer", "transformer", "scheduler"))
+    pipe = pag.HunyuanDiTPAGPipeline(**parts, requires_safety_checker=False)
+    assert (pipe.safety_checker, pipe.pag_applied_layers) == (None, ["blocks.1"])
+    with pytest.raises(TypeError, match="safety_checker"):
+        pag.pag_pipeline(diffusers.HunyuanDiTPipeline).__mro__[2](**parts)
+
+
 def inpainting(cls: Any, parts: dict[str, Any]) -> Any:
     pipe = cls(**parts, requires_safety_checker=False, pag_applied_layers="mid")
     pipe.set_progress_bar_config(disable=True)

@@ -108,6 +108,6 @@ GUIDANCE_RESCALE = Argument(
     float,
     0.0,
     "How much the guided prediction is rescaled towards the standard deviation of the prompt's own one\n"
-    "(arXiv 2305.08891). Above 0 it needs PAG to be on, and it has effect while CFG is on.",
+    "(arXiv 2305.08891), in steps with both CFG and PAG. Above 0 it needs PAG to be on.",
 )
 """For a class of diffusers that has this argument although the plain class has not."""

@@ -82,8 +82,8 @@ def _check_text(name: str, value: Any) -> None:
 
 
 def _check_embeddings(name: str, value: Any, width: int | None) -> None:
-    shape = f"(rows, tokens, {width})" if width else "that the denoiser takes"
+    shape = f" of shape (rows, tokens, {width})" if width else ""
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a tensor of shape {shape}, but is {type(value).__name__}.")
+        raise TypeError(f"{name} must be a tensor{shape}, but is {type(value).__name__}.")
     if width and (value.ndim != 3 or value.shape[-1] != width):
-        raise ValueError(f"{name} must have shape {shape}, but has {tuple(value.shape)}.")
+        raise ValueError(f"{name} must be{shape}, but is of {tuple(value.shape)}.")

@@ -114,6 +114,8 @@ class PAGMixin:
         return self
 
     def _pag_sites(self, names: str | list[str]) -> tuple[Site, ...]:
+        if callable(names):
+            raise TypeError("pag_applied_layers are names. A predicate is for `pag.guide(pipe, layers=…)`.")
         return guide(self, 1.0, layers=_layers(names)).sites if names or isinstance(names, str) else ()
 
     @classmethod
