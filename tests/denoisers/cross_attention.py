@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from diffusers import PixArtTransformer2DModel
+from diffusers import HunyuanDiT2DModel, PixArtTransformer2DModel
 from torch import Generator
 
 from tests.denoisers._network import Network, randn
@@ -41,6 +41,49 @@ def _sized_inputs(rows: int, generator: Generator) -> dict[str, Any]:
     return _pixart_inputs(rows, generator) | {"added_cond_kwargs": sizes}
 
 
+def _hunyuan(**config: Any) -> HunyuanDiT2DModel:
+    tiny: dict[str, Any] = {
+        "num_attention_heads": 2,
+        "attention_head_dim": 8,
+        "in_channels": 4,
+        "patch_size": 2,
+        "sample_size": 8,
+        "hidden_size": 16,
+        "num_layers": 4,
+        "mlp_ratio": 2.0,
+        "cross_attention_dim": 16,
+        "cross_attention_dim_t5": 16,
+        "pooled_projection_dim": 16,
+        "text_len": 5,
+        "text_len_t5": 4,
+    }
+    return HunyuanDiT2DModel(**(tiny | config))
+
+
+def _hunyuan_inputs(rows: int, generator: Generator) -> dict[str, Any]:
+    lengths = torch.randint(2, 5, (rows, 1), generator=generator)
+    angles = randn(generator, 16, 8)
+    return {
+        "hidden_states": randn(generator, rows, 4, 8, 8),
+        "timestep": torch.full((rows,), 500.0),
+        "encoder_hidden_states": randn(generator, rows, 5, 16),
+        "text_embedding_mask": (torch.arange(5) < lengths).long(),
+        "encoder_hidden_states_t5": randn(generator, rows, 4, 16),
+        "text_embedding_mask_t5": (torch.arange(4) < lengths).long(),
+        "image_meta_size": torch.full((rows, 6), 64.0),
+        "style": torch.zeros(rows, dtype=torch.long),
+        "image_rotary_emb": (angles.cos(), angles.sin()),
+    }
+
+
+_HUNYUAN_TEXT = (
+    "encoder_hidden_states",
+    "text_embedding_mask",
+    "encoder_hidden_states_t5",
+    "text_embedding_mask_t5",
+)
+_HUNYUAN_BLOCKS = ("blocks.0.attn1", "blocks.3.attn1")
+
 _TEXT = ("encoder_hidden_states", "encoder_attention_mask")
 _BLOCKS = ("transformer_blocks.0.attn1", "transformer_blocks.2.attn1")
 
@@ -57,5 +100,20 @@ NETWORKS = {
         _sized_inputs,
         _BLOCKS,
         uncond=_TEXT,
+    ),
+    "hunyuan dit": Network(
+        _hunyuan,
+        _hunyuan_inputs,
+        _HUNYUAN_BLOCKS,
+        tables=("image_rotary_emb",),
+        uncond=_HUNYUAN_TEXT,
+        variance=True,
+    ),
+    "hunyuan dit 1.2": Network(
+        lambda: _hunyuan(use_style_cond_and_image_meta_size=False, learn_sigma=False),
+        _hunyuan_inputs,
+        _HUNYUAN_BLOCKS,
+        tables=("image_rotary_emb",),
+        uncond=_HUNYUAN_TEXT,
     ),
 }

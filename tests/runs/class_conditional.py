@@ -10,10 +10,16 @@ from tests.denoisers._network import strong
 from tests.runs._run import Run, pipeline
 
 
-def vae() -> AutoencoderKL:
-    """An autoencoder that keeps height and width, for pipelines that return nothing but images."""
+def vae(levels: int = 1) -> AutoencoderKL:
+    """An autoencoder that keeps height and width with one level, and halves them with each one more."""
     torch.manual_seed(2)
-    return AutoencoderKL(block_out_channels=(8,), norm_num_groups=4).eval()
+    config: dict[str, Any] = {
+        "down_block_types": ("DownEncoderBlock2D",) * levels,
+        "up_block_types": ("UpDecoderBlock2D",) * levels,
+        "block_out_channels": (8,) * levels,
+        "norm_num_groups": 4,
+    }
+    return AutoencoderKL(**config).eval()
 
 
 def _dit(name: str = "dit") -> Any:

@@ -36,4 +36,42 @@ PIXART = Family(
     variance=lambda model: model.config.out_channels == 2 * model.config.in_channels,
 )
 
-FAMILIES = (PIXART,)
+
+def _hunyuan_example(model: Any, rows: int) -> dict[str, Any]:
+    config, device = model.config, model.device
+    size, grid = config.sample_size, config.sample_size // config.patch_size
+    table = torch.ones(grid * grid, config.attention_head_dim, device=device)
+    return {
+        "hidden_states": torch.empty(rows, config.in_channels, size, size, device=device),
+        "timestep": torch.ones(rows, device=device),
+        "encoder_hidden_states": torch.empty(rows, config.text_len, config.cross_attention_dim, device=device),
+        "text_embedding_mask": torch.ones(rows, config.text_len, device=device),
+        "encoder_hidden_states_t5": torch.empty(rows, config.text_len_t5, config.cross_attention_dim_t5, device=device),
+        "text_embedding_mask_t5": torch.ones(rows, config.text_len_t5, device=device),
+        "image_meta_size": torch.ones(rows, 6, device=device),
+        "style": torch.zeros(rows, dtype=torch.long, device=device),
+        "image_rotary_emb": (table, table),
+    }
+
+
+HUNYUAN_DIT = Family(
+    models=("HunyuanDiT2DModel",),
+    sites=transformer_sites("blocks"),
+    example=_hunyuan_example,
+    layers=0.5,
+    scale=3.0,
+    source="no published setting but diffusers' default, block 1: the middle block, by analogy with arXiv 2403.17377",
+    trunk=("pos_embed", "blocks"),
+    row_arguments=(
+        *ROWS,
+        "text_embedding_mask",
+        "encoder_hidden_states_t5",
+        "text_embedding_mask_t5",
+        "image_meta_size",
+        "style",
+        "controlnet_block_samples",
+    ),
+    variance=lambda model: model.config.learn_sigma,
+)
+
+FAMILIES = (PIXART, HUNYUAN_DIT)
