@@ -218,7 +218,7 @@ class PipelineCaller:
         return self._starts_equal
 
     def progress(self, timestep: Tensor | float | int) -> float:
-        """Where the run is: ``1 − t/T`` (waits for the device).
+        """Where the run is: ``1 − t/T``, or ``t/T`` if the scheduler counts up (waits for the device).
 
         Some schedulers and pipelines pass the logarithm of σ in place of t; with them progress is the share of the
         steps that are done.
@@ -232,7 +232,8 @@ class PipelineCaller:
             now = timestep
         if isinstance(now, Tensor):
             now = now.max().item()  # where frames or tokens have their own, that of the noisiest
-        return 1.0 - float(now) / config.num_train_timesteps
+        done = float(now) / config.num_train_timesteps
+        return done if config.get("invert_sigmas") else 1.0 - done
 
     @property
     def guidance_scale(self) -> float | None:

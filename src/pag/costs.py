@@ -12,7 +12,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from pag.denoiser import GuidedDenoiser
 from pag.families import Family, denoiser_of, family_of
 from pag.guidance import Guidance
-from pag.intercept import AttentionOp, Call, Override, install, meta_copy, native_call, remove, uncompiled
+from pag.intercept import (
+    AttentionOp,
+    Call,
+    Override,
+    install,
+    meta_copy,
+    native_call,
+    remove,
+    running_on_meta,
+    uncompiled,
+)
 from pag.layers import Layers, Site, select
 from pag.rows import Rows
 
@@ -88,7 +98,7 @@ def layer_costs(pipe_or_model: Any) -> list[LayerCost]:
     overrides = [Override(module, seen.site(site, module)) for site, module in modules.items()]
     install(overrides)
     try:
-        with torch.no_grad(), counter:
+        with torch.no_grad(), counter, running_on_meta():
             model(**example)
     finally:
         remove(overrides)
@@ -183,6 +193,6 @@ def _plain(model: nn.Module, family: Family) -> int:
 
 def _count(model: nn.Module, arguments: dict[str, Any]) -> int:
     counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
+    with torch.no_grad(), counter, running_on_meta():
         model(**arguments)
     return counter.get_total_flops()

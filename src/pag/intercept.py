@@ -4,7 +4,8 @@ import copy
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -237,3 +238,29 @@ def meta_copy(model: Any) -> nn.Module:
     with torch.device("meta"):
         copied: nn.Module = type(model).from_config(model.config)
     return copied.eval()
+
+
+class _AllEntries(TorchFunctionMode):
+    """Inside this context every entry of a tensor without values is one that is not zero."""
+
+    def __torch_function__(self, func: Call, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.nonzero and args[0].is_meta:
+            shape, device = args[0].shape, args[0].device
+            return torch.empty(shape.numel(), len(shape), dtype=torch.long, device=device)
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def running_on_meta() -> Generator[None]:
+    """Inside this context models run on the meta device that ask which tokens a mask leaves (all), or for autocast."""
+    plain: Any = torch.autocast
+
+    def autocast(device_type: str, *args: Any, **kwargs: Any) -> Any:
+        return nullcontext() if device_type == "meta" else plain(device_type, *args, **kwargs)
+
+    torch.autocast = autocast  # pyright: ignore
+    try:
+        with _AllEntries():
+            yield
+    finally:
+        torch.autocast = plain

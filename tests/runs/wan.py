@@ -80,17 +80,17 @@ def _text(tokens: int = 5, **arguments: Any) -> dict[str, Any]:
     return embeddings | {"height": 32, "width": 32, "num_frames": 9} | arguments
 
 
-def _image(seed: int = 8, size: int = 32) -> Image.Image:
+def image(seed: int = 8, size: int = 32) -> Image.Image:
     pixels = torch.randint(0, 255, (size, size, 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
     return Image.fromarray(pixels.numpy())
 
 
-def _video(frames: int, seed: int = 9, size: int = 32) -> list[Image.Image]:
-    return [_image(seed + index, size) for index in range(frames)]
+def video(frames: int, seed: int = 9, size: int = 32) -> list[Image.Image]:
+    return [image(seed + index, size) for index in range(frames)]
 
 
 def _from_image(**arguments: Any) -> dict[str, Any]:
-    return _text(512, image=_image()) | arguments
+    return _text(512, image=image()) | arguments
 
 
 def _forced(**arguments: Any) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def _forced(**arguments: Any) -> dict[str, Any]:
 
 
 def _animate(**arguments: Any) -> dict[str, Any]:
-    given = _text(512, image=_image(), pose_video=_video(9), face_video=_video(9, 20, size=16), segment_frame_length=5)
+    given = _text(512, image=image(), pose_video=video(9), face_video=video(9, 20, size=16), segment_frame_length=5)
     del given["num_frames"]
     return given | {"guidance_scale": 4.0} | arguments
 
@@ -139,26 +139,26 @@ RUNS = {
     ),
     "WanImageToVideoPipeline: first and last frame": Run(
         lambda: _seeing("WanImageToVideoPipeline", "wan between two images"),
-        lambda: _from_image(last_image=_image(3)),
+        lambda: _from_image(last_image=image(3)),
         PATH,
         calls=TWO,
     ),
     "WanImageToVideoPipeline: a timestep per token": Run(
         lambda: _pipe("WanImageToVideoPipeline", "wan", expand_timesteps=True),
-        lambda: _text(image=_image()),
+        lambda: _text(image=image()),
         PATH,
         calls=TWO,
     ),
     "WanVideoToVideoPipeline": Run(
         lambda: _pipe("WanVideoToVideoPipeline", "wan"),
-        lambda: {name: value for name, value in _text(video=_video(9)).items() if name != "num_frames"},
+        lambda: {name: value for name, value in _text(video=video(9)).items() if name != "num_frames"},
         PATH,
         calls=TWO,
         steps=4,
     ),
     "WanVACEPipeline": Run(
         lambda: _pipe("WanVACEPipeline", "wan vace"),
-        lambda: _text(video=_video(9), mask=_video(9, 30), reference_images=[_image(40)]),
+        lambda: _text(video=video(9), mask=video(9, 30), reference_images=[image(40)]),
         PATH,
         calls=TWO,
     ),
@@ -170,7 +170,7 @@ RUNS = {
         lambda: _seeing("WanAnimatePipeline", "wan animate"), lambda: _animate(guidance_scale=1.0), PATH
     ),
     "LucyEditPipeline": Run(
-        lambda: _pipe("LucyEditPipeline", "lucy edit"), lambda: _text(video=_video(9)), PATH, calls=TWO
+        lambda: _pipe("LucyEditPipeline", "lucy edit"), lambda: _text(video=video(9)), PATH, calls=TWO
     ),
     "ChronoEditPipeline": Run(
         lambda: _seeing("ChronoEditPipeline", "chronoedit"), lambda: _from_image(num_frames=5), PATH, calls=TWO
@@ -211,13 +211,13 @@ RUNS = {
     ),
     "SkyReelsV2DiffusionForcingImageToVideoPipeline": Run(
         lambda: _forcing("ImageToVideo"),
-        lambda: _forced(image=_image()),
+        lambda: _forced(image=image()),
         PATH,
         calls=TWO,
     ),
     "SkyReelsV2DiffusionForcingVideoToVideoPipeline": Run(
         lambda: _forcing("VideoToVideo"),
-        lambda: _forced(video=_video(9), num_frames=17, base_num_frames=9, overlap_history=5),
+        lambda: _forced(video=video(9), num_frames=17, base_num_frames=9, overlap_history=5),
         PATH,
         calls=TWO,
     ),
@@ -228,7 +228,7 @@ RUNS = {
     ),
     "AnyFlowPipeline: CFG, from a video": Run(
         lambda: _pipe("AnyFlowPipeline", "anyflow", scheduler=FlowMapEulerDiscreteScheduler()),
-        lambda: _text(guidance_scale=4.0, video=_video(1)),
+        lambda: _text(guidance_scale=4.0, video=video(1)),
         PATH,
     ),
 }
