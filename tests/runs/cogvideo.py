@@ -22,16 +22,13 @@ PATH = "transformer_blocks.1.attn1"
 def _vae() -> AutoencoderKLCogVideoX:
     """4 frames to 1 (the first stays alone), 8×8 pixels to one latent."""
     torch.manual_seed(2)
-    return AutoencoderKLCogVideoX(
-        in_channels=3,
-        out_channels=3,
-        down_block_types=("CogVideoXDownBlock3D",) * 4,
-        up_block_types=("CogVideoXUpBlock3D",) * 4,
-        block_out_channels=(8,) * 4,
-        latent_channels=4,
-        layers_per_block=1,
-        norm_num_groups=2,
-    ).eval()
+    blocks: dict[str, Any] = {
+        "down_block_types": ("CogVideoXDownBlock3D",) * 4,
+        "up_block_types": ("CogVideoXUpBlock3D",) * 4,
+        "block_out_channels": (8,) * 4,
+        "layers_per_block": 1,
+    }
+    return AutoencoderKLCogVideoX(latent_channels=4, norm_num_groups=2, **blocks).eval()
 
 
 def _cog(name: str, network: str = "cogvideox", scheduler: Any = None) -> Any:
