@@ -13,12 +13,19 @@ import pytest
 import torch
 from diffusers import EulerDiscreteScheduler, LCMScheduler, MultiAdapter, MultiControlNetModel, T2IAdapter
 from diffusers.callbacks import SDCFGCutoffCallback
-from diffusers.models.attention_processor import AttnProcessor, FusedAttnProcessor2_0, SlicedAttnProcessor
+from diffusers.models.attention_processor import (
+    AttnAddedKVProcessor,
+    AttnProcessor,
+    FusedAttnProcessor2_0,
+    SlicedAttnAddedKVProcessor,
+    SlicedAttnProcessor,
+)
 from PIL import Image
 from torch import Tensor, nn
 
 import pag
 from tests import reference, zoo
+from tests.runs import RUNS
 
 MID = "mid_block.attentions.0.transformer_blocks.0.attn1"
 S = 3.0
@@ -89,6 +96,19 @@ class TestTheNetworkIsChanged:
             assert zoo.difference(zoo.sample(pipe, steps=2, **zoo.prompts()), expected) <= 1e-4
             guide.detach()
             assert isinstance(pipe.unet.get_submodule(MID).processor, processor)
+
+    @pytest.mark.parametrize("processor", [AttnAddedKVProcessor, SlicedAttnAddedKVProcessor])
+    def test_processors_of_added_keys_without_the_native_operation(self, processor: type):
+        run = RUNS["IFPipeline"]
+        pipe = run.make()
+        with pag.guide(pipe, S):
+            expected = run.sample(pipe)
+            if processor is SlicedAttnAddedKVProcessor:
+                pipe.enable_attention_slicing(1)
+            else:
+                pipe.unet.set_attn_processor(AttnAddedKVProcessor())
+            assert isinstance(pipe.unet.get_submodule(run.path).processor, processor)
+            assert zoo.difference(run.sample(pipe), expected) <= 1e-4
 
     def test_set_default_attn_processor(self):
         pipe = zoo.pipeline()

@@ -77,6 +77,29 @@ _XL: dict[str, Any] = {
     "addition_time_embed_dim": 4,
     "projection_class_embeddings_input_dim": TEXT + 6 * 4,
 }
+_ADDED_KEYS: dict[str, Any] = {
+    "out_channels": 8,
+    "down_block_types": ("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D", "SimpleCrossAttnDownBlock2D"),
+    "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
+    "up_block_types": ("SimpleCrossAttnUpBlock2D", "SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+    "resnet_time_scale_shift": "scale_shift",
+    "attention_head_dim": 8,
+    "encoder_hid_dim": TEXT,
+}
+_IF: dict[str, Any] = _ADDED_KEYS | {
+    "in_channels": 3,
+    "out_channels": 6,
+    "cross_attention_dim": 64,
+    "cross_attention_norm": "group_norm",
+    "encoder_hid_dim_type": "text_proj",
+    "addition_embed_type": "text",
+    "addition_embed_type_num_heads": 2,
+    "act_fn": "gelu",
+    "time_embedding_act_fn": "gelu",
+    "resnet_skip_time_act": True,
+    "resnet_out_scale_factor": 1.4,
+}
+_KANDINSKY22: dict[str, Any] = _ADDED_KEYS | {"encoder_hid_dim_type": "image_proj", "addition_embed_type": "image"}
 UNETS: dict[str, dict[str, Any]] = {
     "sd15": {},
     "sd2": {"use_linear_projection": True, "attention_head_dim": (2, 2, 4), "upcast_attention": True},
@@ -92,6 +115,14 @@ UNETS: dict[str, dict[str, Any]] = {
     "unclip": {"class_embed_type": "projection", "projection_class_embeddings_input_dim": 2 * TEXT},
     "lcm": {"time_cond_proj_dim": 8},
     "latent_upscaler": _LATENT_UPSCALER,
+    "if": _IF,
+    "if_upscaler": _IF | {"in_channels": 6, "class_embed_type": "timestep"},
+    "kandinsky": _ADDED_KEYS | {"encoder_hid_dim_type": "text_image_proj", "addition_embed_type": "text_image"},
+    "kandinsky_inpaint": _ADDED_KEYS
+    | {"in_channels": 9, "encoder_hid_dim_type": "text_image_proj", "addition_embed_type": "text_image"},
+    "kandinsky22": _KANDINSKY22,
+    "kandinsky22_inpaint": _KANDINSKY22 | {"in_channels": 9},
+    "kandinsky22_hint": _KANDINSKY22 | {"in_channels": 8, "addition_embed_type": "image_hint"},
 }
 """What each kind of U-Net has beyond Stable Diffusion 1.x: three levels, attention at two."""
 
@@ -99,10 +130,15 @@ CONTRACT = ("sd15", "sd2", "sdxl", "upscaler", "pix2pix", "inpaint", "lcm", "lat
 """The kinds that the laws are tested on: every one that differs in more than its input channels."""
 
 
+def unet_config(kind: str) -> dict[str, Any]:
+    """The configuration of a kind of U-Net."""
+    return _SD | UNETS[kind]
+
+
 def unet(kind: str = "sd15", **config: Any) -> UNet2DConditionModel:
     """A new U-Net; the same weights every time. Its layers are strong enough to be seen through the noise."""
     torch.manual_seed(1)
-    model = UNet2DConditionModel(**(_SD | UNETS[kind] | config)).eval()
+    model = UNet2DConditionModel(**(unet_config(kind) | config)).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith((".to_v.weight", ".to_out.0.weight", ".to_q.weight", ".to_k.weight")):
@@ -130,6 +166,17 @@ def inputs(model: UNet2DConditionModel, rows: int, *, seed: int = 0) -> dict[str
     if config.addition_embed_type == "text_time":
         time_ids = torch.randint(0, 64, (rows, 6), generator=generator).float()
         arguments["added_cond_kwargs"] = {"text_embeds": random(TEXT), "time_ids": time_ids}
+    if config.class_embed_type == "timestep":
+        arguments["class_labels"] = torch.randint(0, 1000, (rows,), generator=generator)
+    if config.addition_embed_type in ("text_image", "image", "image_hint"):
+        arguments["added_cond_kwargs"] = {"image_embeds": random(TEXT)}
+    if config.addition_embed_type == "text_image":
+        arguments["added_cond_kwargs"]["text_embeds"] = random(TEXT)
+    if config.addition_embed_type == "image_hint":
+        arguments["sample"] = random(config.in_channels - 4, SIZE, SIZE)
+        arguments["added_cond_kwargs"]["hint"] = random(3, 8 * SIZE, 8 * SIZE)
+    if config.encoder_hid_dim_type == "image_proj":
+        arguments["encoder_hidden_states"] = None
     return arguments
 
 

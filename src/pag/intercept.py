@@ -20,12 +20,18 @@ from pag.processors import REPLACEMENTS
 
 Call = Callable[..., Any]
 
+_NATIVE = attention_processor.AttnProcessor2_0()
+_NATIVE_ADDED_KEYS = attention_processor.AttnAddedKVProcessor2_0()
+
 # These compute attention without F.scaled_dot_product_attention, to the same result up to rounding.
-_EQUAL_TO_NATIVE = (
-    attention_processor.AttnProcessor,
-    attention_processor.SlicedAttnProcessor,
-    attention_processor.XFormersAttnProcessor,
-)
+_EQUAL_TO_NATIVE: dict[type, Call] = {
+    attention_processor.AttnProcessor: _NATIVE,
+    attention_processor.SlicedAttnProcessor: _NATIVE,
+    attention_processor.XFormersAttnProcessor: _NATIVE,
+    attention_processor.AttnAddedKVProcessor: _NATIVE_ADDED_KEYS,
+    attention_processor.SlicedAttnAddedKVProcessor: _NATIVE_ADDED_KEYS,
+    attention_processor.XFormersAttnAddedKVProcessor: _NATIVE_ADDED_KEYS,
+}
 
 
 class Override:
@@ -137,8 +143,9 @@ def native_call(attention: Any, original: Call, attend: Call) -> Call:
     processor = getattr(attention, "processor", None)
     if replacement := REPLACEMENTS.get(type(processor).__name__):
         return functools.partial(replacement, attend, attention)
-    if isinstance(processor, _EQUAL_TO_NATIVE):
-        return functools.partial(_NATIVE, attention)
+    for cls, native in _EQUAL_TO_NATIVE.items():
+        if isinstance(processor, cls):
+            return functools.partial(native, attention)
     if _backend_of(processor) not in _NATIVE_BACKENDS:
         return functools.partial(_with_native_backend, processor, original)
     return original
@@ -149,7 +156,6 @@ def processor_name(attention: Any) -> str:
     return type(getattr(attention, "processor", attention)).__name__
 
 
-_NATIVE = attention_processor.AttnProcessor2_0()
 _NATIVE_BACKENDS = (None, AttentionBackendName.NATIVE, AttentionBackendName._NATIVE_MATH)  # pyright: ignore
 
 
@@ -216,7 +222,8 @@ def running_pipeline(default: Any) -> tuple[Any, Mapping[str, Any]]:
     """
     frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
     while frame is not None:
-        if isinstance(pipe := frame.f_locals.get("self"), DiffusionPipeline) and "timesteps" in frame.f_locals:
+        samples = "timesteps" in frame.f_locals or frame.f_code.co_name == "__call__"
+        if samples and isinstance(pipe := frame.f_locals.get("self"), DiffusionPipeline):
             return pipe, frame.f_locals
         frame = frame.f_back
     return default, {}

@@ -21,11 +21,13 @@ from tests.denoisers import (
     sana,
     sd3,
     single_stream,
+    unet,
     wan,
 )
 from tests.denoisers._network import Network
 
 NETWORKS: dict[str, Network] = {
+    **unet.NETWORKS,
     **other_unets.NETWORKS,
     **class_conditional.NETWORKS,
     **cross_attention.NETWORKS,

@@ -5,6 +5,7 @@ runs: it has a dictionary ``RUNS``.
 """
 
 from tests.runs import (
+    added_keys,
     audio,
     class_conditional,
     cogvideo,
@@ -31,6 +32,7 @@ from tests.runs._run import Run, guided
 RUNS: dict[str, Run] = {
     **unet.RUNS,
     **unet_xl.RUNS,
+    **added_keys.RUNS,
     **other_unets.RUNS,
     **class_conditional.RUNS,
     **cross_attention.RUNS,

@@ -1,4 +1,4 @@
-"""The U-Net of Stable Diffusion 1.x and 2.x: ``UNet2DConditionModel``."""
+"""The U-Net of Stable Diffusion, Stable Diffusion XL, DeepFloyd IF, Kandinsky 2: ``UNet2DConditionModel``."""
 
 import re
 from collections import defaultdict
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from diffusers.models.attention_processor import Attention
-from torch import nn
+from torch import Tensor, nn
 
 from pag.families._family import Convention, Family
 from pag.layers import Site
@@ -26,16 +26,24 @@ def _attentions(model: nn.Module) -> Iterator[tuple[str, Attention]]:
                 yield name, module
 
 
+def has_added_keys(module: nn.Module) -> bool:
+    """Whether an attention module has the image's keys and, ahead of them, added ones of the text.
+
+    Those without the image's keys count as cross-attention.
+    """
+    return isinstance(module, Attention) and module.added_kv_proj_dim is not None and not module.only_cross_attention
+
+
 def sites(model: nn.Module) -> tuple[Site, ...]:
     """Self-attention layers in the order in which they run, with the authors' and ComfyUI's numbers."""
     layer_count: defaultdict[str, int] = defaultdict(int)
     owners: defaultdict[str, list[str]] = defaultdict(list)
     found: list[Site] = []
     for path, module in _attentions(model):
-        if module.is_cross_attention or module.added_kv_proj_dim is not None:
+        if module.is_cross_attention and not has_added_keys(module):
             continue
         part, authors, comfy = path[0], "", ""
-        if path.endswith("attn1"):
+        if path.endswith("attn1") or has_added_keys(module):
             authors = f"{part}{layer_count[part]}"
             layer_count[part] += 1
         if match := _TRANSFORMER.fullmatch(path):
@@ -47,31 +55,47 @@ def sites(model: nn.Module) -> tuple[Site, ...]:
 
 
 def text_entry(model: nn.Module) -> str | None:
-    """The first cross-attention, unless the prompt also enters through the time embedding or a gate."""
+    """The first cross-attention, unless the prompt also enters through the time embedding, added keys or a gate."""
     config: Any = model.config
-    if config.addition_embed_type is not None or config.attention_type != "default":
+    if config.addition_embed_type is not None or config.attention_type != "default" or predicts_variance(model):
         return None
     return next((path for path, module in _attentions(model) if module.is_cross_attention), None)
+
+
+def predicts_variance(model: nn.Module) -> bool:
+    """Of all pipelines, those of DeepFloyd IF and Kandinsky 2 expect it, and they alone have added keys."""
+    return any(has_added_keys(module) for module in model.modules())
 
 
 def example(model: Any, rows: int) -> dict[str, Any]:
     """One call's arguments at the size that the model was trained for, with 77 text tokens."""
     config, device = model.config, model.device
     size = config.sample_size if isinstance(config.sample_size, int) else config.sample_size[0]
-    width = config.cross_attention_dim
+    width = config.cross_attention_dim if isinstance(config.cross_attention_dim, int) else config.cross_attention_dim[0]
+
+    def empty(*shape: int) -> Tensor:
+        return torch.empty(rows, *shape, device=device)
+
     arguments: dict[str, Any] = {
-        "sample": torch.empty(rows, config.in_channels, size, size, device=device),
+        "sample": empty(config.in_channels, size, size),
         "timestep": torch.ones((), device=device),
-        "encoder_hidden_states": torch.empty(rows, 77, width if isinstance(width, int) else width[0], device=device),
+        "encoder_hidden_states": empty(77, config.encoder_hid_dim or width),
     }
-    if config.class_embed_type is not None or config.num_class_embeds is not None:
+    if config.class_embed_type in ("projection", "simple_projection"):
+        arguments["class_labels"] = empty(config.projection_class_embeddings_input_dim)
+    elif config.class_embed_type is not None or config.num_class_embeds is not None:
         arguments["class_labels"] = torch.zeros(rows, dtype=torch.long, device=device)
     if config.addition_embed_type == "text_time":
         pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
-        arguments["added_cond_kwargs"] = {
-            "text_embeds": torch.empty(rows, pooled, device=device),
-            "time_ids": torch.empty(rows, 6, device=device),
-        }
+        arguments["added_cond_kwargs"] = {"text_embeds": empty(pooled), "time_ids": empty(6)}
+    elif config.addition_embed_type == "text_image":  # Kandinsky 2.1
+        arguments["added_cond_kwargs"] = {"text_embeds": empty(width), "image_embeds": empty(width)}
+    elif config.addition_embed_type in ("image", "image_hint"):  # Kandinsky 2.2
+        arguments["added_cond_kwargs"] = {"image_embeds": empty(config.encoder_hid_dim)}
+        arguments["encoder_hidden_states"] = None
+    if config.addition_embed_type == "image_hint":  # its ControlNet has a picture for the last 4 channels
+        arguments["sample"] = empty(config.in_channels - 4, size, size)
+        arguments["added_cond_kwargs"]["hint"] = empty(3, 8 * size, 8 * size)
     return arguments
 
 
@@ -100,6 +124,7 @@ UNET = Family(
     trunk=_TRUNK,
     trunk_arguments=("sample", "timestep", "class_labels", "timestep_cond", "attention_mask"),
     text_entry=text_entry,
+    variance=predicts_variance,
     example=example,
     layers=("mid",),
     scale=3.0,

@@ -70,7 +70,9 @@ def _itself_and_others(q: Heads, k: Keys, v: Keys, attend: Attend, queries: slic
         if mask is not None:
             scores = _masked(scores, mask[..., part, :] if mask.shape[-2] > 1 else mask)
         both = torch.cat([own_scores[..., part, :], scores], dim=-1)
-        weights = both.softmax(dim=-1, dtype=torch.float32).nan_to_num().to(value.dtype)
+        weights = (
+            both.softmax(dim=-1, dtype=torch.promote_types(both.dtype, torch.float32)).nan_to_num().to(value.dtype)
+        )
         done.append(weights[..., :1] * value[..., part, :] + weights[..., 1:] @ other_values)
     return torch.cat(done, dim=-2)
 
