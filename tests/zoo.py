@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import diffusers
 import torch
+import transformers
 from diffusers import (
     AutoencoderKL,
     ControlNetModel,
@@ -18,7 +19,6 @@ from diffusers import (
 )
 from torch import Tensor, nn
 from transformers import (
-    CLIPImageProcessorPil,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTokenizer,
@@ -348,6 +348,8 @@ def image_encoder() -> CLIPVisionModelWithProjection:
     return CLIPVisionModelWithProjection(config).eval()
 
 
-def feature_extractor() -> CLIPImageProcessorPil:
+def feature_extractor() -> Any:
     """What brings a picture to the size of :func:`image_encoder`."""
-    return CLIPImageProcessorPil(size=30, crop_size=30)
+    # The one that needs no torchvision got a name of its own in the course of transformers 5.
+    cls = getattr(transformers, "CLIPImageProcessorPil", transformers.CLIPImageProcessor)
+    return cls(size=30, crop_size=30)
