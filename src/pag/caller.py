@@ -130,15 +130,15 @@ class PipelineCaller:
         return calls[(self._calls - 1) % len(calls)]
 
     def shares(self, deltas: list[Tensor]) -> list[Tensor]:
-        """What is added to the prompt's own rows: ``δ``, so that ``δ`` in all other calls of the step completes it.
+        """What is added to the prompt's own rows: ``δ``, so that ``δ`` in all other rows of the step completes it.
 
         If another group was called before, that is too late: ``δ/g`` is its equal, as ``u + g·(c + δ/g − u)`` shows.
         """
         self._deltas = deltas
         convention, g = self._convention, self._known_scale
-        if not convention.calls or self._declared is False:
+        if self._declared is False:
             return deltas
-        if convention.calls[0] != "cond":
+        if convention.calls and convention.calls[0] != "cond":
             if g is None:
                 raise ValueError(
                     f"{type(self._pipe).__name__} calls its denoiser for {convention.calls[0]} first, and its scale of "
@@ -150,14 +150,14 @@ class PipelineCaller:
         return deltas
 
     def owed(self) -> list[Tensor] | None:
-        """What is added to the rows of another group than the prompt's, called after it: ``δ``.
+        """What is added to the rows of another group than the prompt's, in its call or after it: ``δ``.
 
         For pipelines that compare the result with the prompt's prediction, that one returns as it is, and this call
         carries all: ``u + δ/(1 − g) + g·(c − u − δ/(1 − g))`` is ``u + g·(c − u) + δ``.
         """
         deltas, g = self._deltas, self._known_scale
-        if deltas is None or self._convention.calls[:1] != ("cond",):
-            return None if self._convention.calls else deltas
+        if deltas is None or self._convention.calls[:1] not in ((), ("cond",)):
+            return None
         if self._compares and g is not None and g != 1:
             return [delta / (1 - g) for delta in deltas]
         return deltas
@@ -196,7 +196,7 @@ class PipelineCaller:
             return guider.num_conditions > 1
         declared, above = self._value(self._convention.switch), self._convention.on_above
         if declared is None and above is not None and self._known_scale is not None:
-            return self._known_scale > above
+            return self._known_scale - self._convention.from_cond > above
         return None if declared is None else bool(declared)
 
     @property
@@ -204,7 +204,7 @@ class PipelineCaller:
         if (guider := self._guider) is not None:
             return guider.guidance_scale + int(guider.use_original_formulation)
         value = self._value(self._convention.scale)
-        return float(value) if isinstance(value, float | int) else None
+        return value + float(self._convention.from_cond) if isinstance(value, float | int) else None
 
     def starts_equal(self, rows: Rows, inputs: list[Any]) -> bool:
         """Whether all groups get the same inputs, but for the text: looked up in the first call of each run only.

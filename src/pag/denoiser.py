@@ -158,9 +158,17 @@ class GuidedDenoiser:
         if sorted(rows.given) == ["cond", "uncond"] and g is not None:
             results = [self._finished(rows, one, delta, g) for one, delta in zip(exact, deltas, strict=True)]
         else:
-            shares = self._caller.shares(deltas)
-            results = [one[: rows.normal] + rows.repeat(delta) for one, delta in zip(exact, shares, strict=True)]
+            added = self._added(rows, deltas)
+            results = [one[: rows.normal] + delta for one, delta in zip(exact, added, strict=True)]
         return [result.to(one.dtype) for result, one in zip(results, predictions, strict=True)]
+
+    def _added(self, rows: Rows, deltas: list[Tensor]) -> list[Tensor]:
+        own = self._caller.shares(deltas)
+        others = own if rows.given == ("cond",) else self._caller.owed() or own
+        return [
+            torch.cat([delta if group == "cond" else other for group in rows.given])
+            for delta, other in zip(own, others, strict=True)
+        ]
 
     def _delta(self, rows: Rows, prediction: Tensor, scale: float) -> Tensor:
         delta = combine.delta(prediction[rows.span("cond")], prediction[rows.span("perturbed")], scale)

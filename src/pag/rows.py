@@ -179,7 +179,8 @@ def _map(function: Callable[[Tensor], Tensor], value: Any) -> Any:
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, Mapping):
-        return type(value)(**{key: _map(function, item) for key, item in value.items()})  # pyright: ignore
+        items: dict[Any, Any] = {key: _map(function, item) for key, item in value.items()}  # pyright: ignore
+        return items if type(value) is dict else type(value)(**items)  # pyright: ignore
     if isinstance(value, list | tuple):
         return type(value)([_map(function, item) for item in value])  # pyright: ignore
     return value

@@ -25,7 +25,7 @@ class Run:
         groups: by number of rows of a call, the number of row groups and which of them is the prompt's.
         calls: the groups of successive calls in a step, if each call carries one group.
         g: the scale of classifier-free guidance, needed if ``calls`` does not begin with ``"cond"``, or with ``norm``.
-        norm: whether the pipeline brings the result to the norm of the prompt's prediction (with ``calls``).
+        norm: whether the pipeline compares the result with the prompt's prediction, which must return as it is.
         denoisers: names of the components that predict noise.
         output: reads the final latents from what the pipeline returned.
         output_type: what to ask the pipeline for.
@@ -134,11 +134,19 @@ def _delta(run: Run, output: Any, worse: Any, scale: float) -> Any:
     size = rows // count
     if isinstance(output, list):
         deltas = [scale * (a - b) for a, b in zip(output, worse, strict=True)][cond * size : (cond + 1) * size]
-        return deltas * count
+        weights = _weights(run, count, cond)
+        return [delta * weight for weight in weights for delta in deltas]
     delta = scale * (output - worse)[cond * size : (cond + 1) * size]
     if run.variance:
         delta[:, delta.shape[1] // 2 :] = 0
-    return torch.cat([delta] * count)
+    return torch.cat([delta * weight for weight in _weights(run, count, cond)])
+
+
+def _weights(run: Run, count: int, cond: int) -> list[float]:
+    """For each group of a call that carries all of them: where the prompt's must stay, the other carries all."""
+    if run.calls or not run.norm or run.g is None:
+        return [1.0] * count
+    return [0.0 if group == cond else 1 / (1 - run.g) for group in range(count)]
 
 
 def _scaled(delta: Any, weight: float) -> Any:

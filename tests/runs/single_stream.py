@@ -1,5 +1,161 @@
 """Runs on networks of `pag.families.single_stream`."""
 
-from tests.runs._run import Run
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
-RUNS: dict[str, Run] = {}
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
+from diffusers.models.controlnets.controlnet_z_image import ZImageControlNetModel
+from PIL import Image
+from torch import Tensor
+
+from tests.denoisers import NETWORKS
+from tests.denoisers._network import strong
+from tests.runs._run import Run, pipeline
+
+COND_FIRST = {1: (1, 0), 2: (2, 0)}
+
+
+def vae(levels: int = 0, channels: int = 4) -> AutoencoderKL:
+    """An autoencoder that halves the image that many times."""
+    torch.manual_seed(2)
+    return AutoencoderKL(
+        block_out_channels=(4,) * (levels + 1),
+        down_block_types=("DownEncoderBlock2D",) * (levels + 1),
+        up_block_types=("UpDecoderBlock2D",) * (levels + 1),
+        norm_num_groups=2,
+        latent_channels=channels,
+        scaling_factor=1.0,
+        shift_factor=0.0,
+    ).eval()
+
+
+def picture(size: int = 8, mode: str = "RGB") -> Image.Image:
+    """An image whose pixels differ."""
+    return Image.linear_gradient("L").resize((size, size)).convert(mode)
+
+
+def _mask(size: int = 8) -> Image.Image:
+    mask = Image.new("L", (size, size), 255)
+    mask.paste(0, (0, 0, size // 2, size // 2))
+    return mask
+
+
+class Coarse(torch.nn.Module):
+    """What stands for an autoencoder of half precision: 8×8 pixels to one latent."""
+
+    dtype, device = torch.float32, torch.device("cpu")
+    config = SimpleNamespace(block_out_channels=(1,) * 4, shift_factor=0.0, scaling_factor=1.0)
+
+    def encode(self, image: Tensor) -> SimpleNamespace:
+        """Means over the pixels."""
+        latents = F.avg_pool2d(image.float(), 8)[:, [0, 1, 2, 0]]
+        return SimpleNamespace(latent_dist=SimpleNamespace(mode=lambda: latents))
+
+
+class Seen(torch.nn.Module):
+    """What stands for an image encoder: 2×2 tokens."""
+
+    dtype, device = torch.float32, torch.device("cpu")
+
+    def forward(self, **given: Any) -> SimpleNamespace:
+        """The same for each image."""
+        return SimpleNamespace(last_hidden_state=torch.arange(32.0).reshape(1, 4, 8) / 32)
+
+
+class Look:
+    """What stands for the processor ahead of `Seen`."""
+
+    def __call__(self, images: Any, **given: Any) -> Any:
+        """The size in tokens."""
+        return Inputs(spatial_shapes=[(2, 2)])
+
+
+class Inputs(dict[str, Any]):
+    """Inputs of `Seen`."""
+
+    spatial_shapes = ((2, 2),)
+
+    def to(self, device: Any) -> "Inputs":
+        """Stay."""
+        return self
+
+
+def _z_image(name: str, network: str = "z-image", **components: Any) -> Any:
+    return pipeline(
+        name,
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+        transformer=strong(NETWORKS[network].make),
+        **({"vae": vae()} | components),
+    )
+
+
+def _controlled(name: str, channels: int) -> Any:
+    control = partial(
+        ZImageControlNetModel,
+        control_layers_places=[0],
+        control_refiner_layers_places=[0],
+        control_in_dim=channels,
+        dim=32,
+        n_refiner_layers=1,
+        n_heads=2,
+        n_kv_heads=2,
+    )
+    return _z_image(name, controlnet=strong(control))
+
+
+def _texts(count: int, length: int = 5) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    return [torch.randn(length + index, 16, generator=generator) for index in range(count)]
+
+
+def _arguments(**given: Any) -> dict[str, Any]:
+    cond, uncond = _texts(2)
+    return {"prompt_embeds": [cond], "negative_prompt_embeds": [uncond], "height": 8, "width": 8} | given
+
+
+def _omni() -> dict[str, Any]:
+    texts = _texts(6)
+    cond, uncond = texts[:3], texts[3:]
+    sizes = {"height": 64, "width": 64, "image": picture(64)}
+    return {"prompt_embeds": [cond], "negative_prompt_embeds": [uncond]} | sizes
+
+
+def _run(name: str, arguments: Any = _arguments, **given: Any) -> Run:
+    make = given.pop("make", partial(_z_image, name))
+    known: dict[str, Any] = {"image": slice(0, 16), "groups": COND_FIRST}
+    return Run(make, arguments, "layers.0.attention", **(known | given))
+
+
+RUNS = {
+    "ZImagePipeline": _run("ZImagePipeline"),
+    "ZImagePipeline: no CFG": _run("ZImagePipeline", lambda: _arguments(guidance_scale=0.0)),
+    "ZImagePipeline: truncated CFG": _run("ZImagePipeline", lambda: _arguments(cfg_truncation=0.2)),
+    "ZImagePipeline: bounded norm": _run(
+        "ZImagePipeline", lambda: _arguments(cfg_normalization=1.0, guidance_scale=5.0), norm=True, g=6.0
+    ),
+    "ZImageImg2ImgPipeline": _run("ZImageImg2ImgPipeline", lambda: _arguments(image=picture(), strength=1.0)),
+    "ZImageInpaintPipeline": _run(
+        "ZImageInpaintPipeline", lambda: _arguments(image=picture(), mask_image=_mask(), strength=1.0)
+    ),
+    "ZImageControlNetPipeline": _run(
+        "ZImageControlNetPipeline",
+        lambda: _arguments(control_image=picture()),
+        make=lambda: _controlled("ZImageControlNetPipeline", 4),
+    ),
+    "ZImageControlNetInpaintPipeline": _run(
+        "ZImageControlNetInpaintPipeline",
+        lambda: _arguments(control_image=picture(), image=picture(), mask_image=_mask()),
+        make=lambda: _controlled("ZImageControlNetInpaintPipeline", 9),
+    ),
+    "ZImageOmniPipeline": _run(
+        "ZImageOmniPipeline",
+        _omni,
+        make=lambda: _z_image(
+            "ZImageOmniPipeline", "z-image omni", vae=Coarse(), siglip=Seen(), siglip_processor=Look()
+        ),
+        image=slice(4 * 32, 4 * 32 + 16),
+    ),
+}

@@ -104,8 +104,10 @@ class Convention:
         switch: name of the property or, where there is none, of the local variable that tells whether CFG is on.
         scale: the same for g.
         on_above: where nothing of that name tells, CFG is on if g is above this.
-        norm: whether the pipeline brings the result to the norm of the prompt's own prediction, which must then
-            return as it is (of use with ``calls`` only).
+        from_cond: whether the pipeline computes ``c + g·(c − u)``, which is that formula for ``g + 1``.
+        norm: whether the pipeline compares the result with the prompt's own prediction (to bring it to its norm, say),
+            which must then return as it is. Of use with ``calls`` that begin with the prompt's, or if ``formula`` is
+            None and there are two groups.
         log_sigma: whether the pipeline passes the logarithm of the noise level where others pass the timestep.
     """
 
@@ -116,6 +118,7 @@ class Convention:
     switch: str = "do_classifier_free_guidance"
     scale: str = "guidance_scale"
     on_above: float | None = None
+    from_cond: bool = False
     norm: bool = False
     log_sigma: bool = False
 
