@@ -64,10 +64,10 @@ def _takes_tensor(parameter: inspect.Parameter) -> bool:
 
 def _text_width(denoiser: Any) -> int | None:
     # What comes in at this width is known of U-Nets that do not project the text first.
-    config = getattr(denoiser, "config", {})
-    if config.get("encoder_hid_dim_type", "unknown") not in (None, "ip_image_proj"):
+    config = getattr(denoiser, "config", None)
+    if getattr(config, "encoder_hid_dim_type", "unknown") not in (None, "ip_image_proj"):
         return None
-    width = config.get("cross_attention_dim")
+    width = getattr(config, "cross_attention_dim", None)
     return width if isinstance(width, int) else None
 
 
