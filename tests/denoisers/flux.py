@@ -36,7 +36,7 @@ def with_ip_adapter() -> FluxTransformer2DModel:
     model = make()
     layers = {
         f"{index}.{name}": tensor
-        for index in range(model.config.num_layers)
+        for index in range(2)
         for name, tensor in {
             "to_k_ip.weight": torch.randn(32, 16) / 4,
             "to_v_ip.weight": torch.randn(32, 16) / 4,
