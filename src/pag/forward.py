@@ -127,7 +127,7 @@ class GuidedForward:
             attend: the network's own operation on these rows.
             rows: which rows of the call they are.
         """
-        attending = Attending(site, self._call, inputs, q.shape[-2], k.shape[-2])
+        attending = Attending(site, self._call, inputs, q.shape[-2], k.shape[-2], self._config)
         where = self._family.image(attending)
         if where is None:
             return attend(q, k, v)

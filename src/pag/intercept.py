@@ -244,7 +244,8 @@ def meta_copy(model: Any) -> nn.Module:
     """A model of the same configuration without weights, on the meta device."""
     with torch.device("meta"):
         copied: nn.Module = type(model).from_config(model.config)
-    return copied.eval()
+    # Counting operations trips over views of parameters that ask for gradients.
+    return copied.eval().requires_grad_(False)
 
 
 class _AllEntries(TorchFunctionMode):

@@ -1,6 +1,5 @@
 """Runs on networks of `pag.families.flux`."""
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -59,9 +58,7 @@ def _true_cfg(**given: Any) -> Callable[[], dict[str, Any]]:
 
 def _controlnet(**config: Any) -> nn.Module:
     tiny: dict[str, Any] = CONFIG | {"num_layers": 1, "num_single_layers": 1} | config
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # diffusers builds it from a class that it deprecates
-        return strong(lambda: FluxControlNetModel(**tiny))
+    return strong(lambda: FluxControlNetModel(**tiny))
 
 
 def _visual_cloze(name: str, **components: Any) -> Callable[[], Any]:

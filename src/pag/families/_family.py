@@ -37,6 +37,7 @@ class Attending:
         inputs: arguments of the attention module's ``forward``, by name.
         queries: number of queries.
         keys: number of keys.
+        config: the model's configuration.
     """
 
     site: Site
@@ -44,6 +45,7 @@ class Attending:
     inputs: Mapping[str, Any]
     queries: int
     keys: int
+    config: Any = None
 
     def text(self, *names: str) -> int:
         """Length (dimension 1) of the first of the arguments that is given, in the inputs or else in the call."""

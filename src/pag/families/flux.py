@@ -38,13 +38,16 @@ def example(model: Any, rows: int) -> dict[str, Any]:
 TRUE_CFG = Convention(calls=("cond", "uncond"), switch="do_true_cfg", scale="true_cfg_scale")
 """Two calls a step, the prompt's first, if `true_cfg_scale` is above 1 and there is a negative prompt."""
 
+SITES = transformer_sites("transformer_blocks", "single_transformer_blocks", names=("double", "single"))
+NO_SETTING = "no published setting: the middle of the double blocks, by analogy with arXiv 2403.17377"
+
 FLUX = Family(
     models=("FluxTransformer2DModel",),
-    sites=transformer_sites("transformer_blocks", "single_transformer_blocks", names=("double", "single")),
+    sites=SITES,
     example=example,
     layers=0.25,
     scale=3.0,
-    source="no published setting: the middle of the double blocks, by analogy with arXiv 2403.17377",
+    source=NO_SETTING,
     trunk=("x_embedder", "time_text_embed", "context_embedder", "transformer_blocks", "single_transformer_blocks"),
     row_arguments=(
         *ROWS,
