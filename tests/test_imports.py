@@ -12,7 +12,7 @@ ORDER = (
     ("combine", "schedule", "perturbations", "catalog"),
     ("guidance", "layers", "processors"),
     ("families",),
-    ("intercept", "rows"),
+    ("intercept", "rows", "trust"),
     ("caller", "forward"),
     ("denoiser",),
     ("costs",),

@@ -113,6 +113,8 @@ class Guide:
         return cost(self._parts[0].model, self.guidance.layers, cfg=False, share_rows=self.guidance.share_rows)
 
     def __repr__(self) -> str:
+        if self._parts[0].family.example is None:
+            return str(self)
         return f"{str(self)[:-1]}, +{self.cost.executed - 1:.0%} of a forward per image and step>"
 
     def __str__(self) -> str:

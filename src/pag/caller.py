@@ -111,6 +111,22 @@ class PipelineCaller:
         guided = halves_equal(sample) if declared is None else declared
         return convention.groups if guided else ("cond",)
 
+    def _check_guess(self, sample: Any, guided: bool) -> None:
+        several = self._calls > 1 and self._step is not None
+        if not several and not (guided and self._begins_run() and not halves_equal(sample)):
+            return
+        what = "calls its denoiser several times a step" if several else "does not pass each sample once more for CFG"
+        raise ValueError(
+            f"{type(self._pipe).__name__} {what}, and nobody knows for what. Say it: `pipe.pag_convention = "
+            'pag.families.Convention(calls=("cond", "uncond"))`, for example, if it calls for the prompt first.'
+        )
+
+    def _begins_run(self) -> bool:
+        # Every run sets the scheduler's timesteps anew, so their identity tells the runs apart.
+        run, before = getattr(self._scheduler, "timesteps", None), self._run
+        self._run = run
+        return run is None or run is not before
+
     def _count_calls(self) -> None:
         # The loop's variable is a new object in each step, and the same one in all calls of a step.
         step = self._locals.get("t")
@@ -209,12 +225,10 @@ class PipelineCaller:
     def starts_equal(self, rows: Rows, inputs: list[Any]) -> bool:
         """Whether all groups get the same inputs, but for the text: looked up in the first call of each run only.
 
-        Every run sets the scheduler's timesteps anew, so their identity tells the runs apart. Looking waits for the
-        device, which no later call has to.
+        Looking waits for the device, which no later call has to.
         """
-        run = getattr(self._scheduler, "timesteps", None)
-        if run is None or run is not self._run:
-            self._run, self._starts_equal = run, rows.equal(inputs)
+        if self._begins_run():
+            self._starts_equal = rows.equal(inputs)
         return self._starts_equal
 
     def progress(self, timestep: Tensor | float | int) -> float:

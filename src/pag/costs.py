@@ -89,7 +89,7 @@ def layer_costs(pipe_or_model: Any) -> list[LayerCost]:
     forward, counted as it goes, tells the cost of every layer.
     """
     model, family = _meta(pipe_or_model)
-    example = family.example(model, 1)
+    example = _example(model, family, 1)
     shape = tuple(example[family.sample].shape) if isinstance(example[family.sample], Tensor) else ()
     counter = FlopCounterMode(display=False)
     seen = _Trace(counter)
@@ -182,13 +182,22 @@ def _guided(model: nn.Module, family: Family, sites: Sequence[Site], cfg: bool, 
     denoiser = GuidedDenoiser(model, family, sites, Guidance(share_rows=share_rows), caller)
     denoiser.attach()
     try:
-        return _count(model, family.example(model, len(caller.groups)))
+        return _count(model, _example(model, family, len(caller.groups)))
     finally:
         denoiser.detach()
 
 
 def _plain(model: nn.Module, family: Family) -> int:
-    return _count(model, family.example(model, 1))
+    return _count(model, _example(model, family, 1))
+
+
+def _example(model: nn.Module, family: Family, rows: int) -> dict[str, Any]:
+    if family.example is None:
+        raise TypeError(
+            f"What {type(model).__name__} costs is not known without an example of its arguments: register its family "
+            "with an `example`."
+        )
+    return family.example(model, rows)
 
 
 def _count(model: nn.Module, arguments: dict[str, Any]) -> int:

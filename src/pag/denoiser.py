@@ -23,6 +23,7 @@ from pag.intercept import (
 )
 from pag.layers import Site
 from pag.rows import Rows, Stage
+from pag.trust import check_rows
 
 
 @final
@@ -63,6 +64,7 @@ class GuidedDenoiser:
         # Twice: the outer one survives new offload hooks, the inner one `unet.compile()`. One of them guides.
         self._calls = [Override(model, self._guide), Override(model, self._guide, outermost=True)]
         self._inside = False
+        self._unchecked = family.guess
         self._owner: object = None
 
     def attach(self, owner: object = None) -> None:
@@ -112,6 +114,10 @@ class GuidedDenoiser:
         positional = [grown[name] for name in self._names[: len(args)]]
         with self._forward.running(rows, self._first_stage(rows, arguments), grown):
             output = original(*positional, **{name: grown[name] for name in kwargs})
+        if self._unchecked:
+            name = type(uncompiled(self._model)).__name__
+            check_rows(name, original(*args, **kwargs), output, rows.normal, self._family.predictions)
+            self._unchecked = False
         return with_predictions(output, self._combine(rows, sample, self._predictions(output), scale))
 
     def _scale(self, timestep: Tensor | float | int) -> float:

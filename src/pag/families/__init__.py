@@ -25,8 +25,11 @@ from pag.families import (
     unet,
     wan,
 )
-from pag.families._family import Attending, Convention, Family
+from pag.families._family import Attending, Convention, Family, after_text, before_text, every_token
+from pag.families._generic import generic_family
 from pag.families._refused import REFUSED
+from pag.families._registered import REGISTERED, register, unregister
+from pag.families._sites import transformer_sites
 
 FAMILIES: tuple[Family, ...] = (
     *unet.FAMILIES,
@@ -57,17 +60,18 @@ DENOISERS = ("unet", "transformer", "transformer_2", "unconditional_transformer"
 def family_of(model: nn.Module) -> Family:
     """The family of a denoiser.
 
+    One that a user has registered comes first. A class that nobody knows is read by its structure.
+
     Raises:
-        TypeError: if no family knows the class of the model, or it cannot be guided.
+        TypeError: if the class cannot be guided, or is unknown and its structure does not tell enough.
     """
     for base in type(model).__mro__:
-        for family in FAMILIES:
+        for family in (*REGISTERED, *FAMILIES):
             if base.__name__ in family.models:
                 return family
         if base.__name__ in REFUSED:
             raise TypeError(f"{base.__name__} cannot be guided: {REFUSED[base.__name__]}.")
-    known = ", ".join(name for family in FAMILIES for name in family.models)
-    raise TypeError(f"{type(model).__name__} cannot be guided: its family is not known. Known are: {known}.")
+    return generic_family(model)
 
 
 def denoisers_of(pipe: Any) -> dict[str, nn.Module]:
@@ -100,7 +104,13 @@ __all__ = [
     "Attending",
     "Convention",
     "Family",
+    "after_text",
+    "before_text",
     "denoiser_of",
     "denoisers_of",
+    "every_token",
     "family_of",
+    "register",
+    "transformer_sites",
+    "unregister",
 ]

@@ -111,6 +111,7 @@ class Convention:
             which must then return as it is. Of use with ``calls`` that begin with the prompt's, or if ``formula`` is
             None and there are two groups.
         log_sigma: whether the pipeline passes the logarithm of the noise level where others pass the timestep.
+        guess: whether nobody has read the pipeline: its calls are then checked, as far as they tell.
     """
 
     groups: tuple[str, ...] = ("uncond", "cond")
@@ -123,6 +124,7 @@ class Convention:
     from_cond: bool = False
     norm: bool = False
     log_sigma: bool = False
+    guess: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,12 +135,13 @@ class Family:
         models: class names of the denoisers.
         sites: lists the self-attention layers of a model, in the order in which they run.
         example: arguments of ``forward`` for a number of rows, on the model's device; sizes as in the
-            published checkpoints.
+            published checkpoints. Without it nothing but the cost of guidance is unknown.
         layers: names of the recommended layers, or the relative depth of the one recommended layer (0.5 is the
             middle one), which suits models of all sizes.
         scale: the recommended scale.
         source: where the recommendation comes from.
         trunk: children of the model through which rows flow, in the order in which they run; lists of blocks mostly.
+            There equal rows are computed once; without a trunk nowhere.
         sample: the argument of ``forward`` that is denoised.
         timestep: the argument of ``forward`` that tells the noise level.
         row_arguments: arguments of ``forward`` that carry one entry per row, tensors or nests of tensors.
@@ -168,15 +171,17 @@ class Family:
         trunk_arguments: the row arguments that reach the trunk ahead of ``text_entry``.
         convention: how pipelines call it.
         conventions: by pipeline class name, where it is another.
+        guess: whether the facts are read from the structure of a model that nobody knows: the first guided call then
+            checks that its rows do not depend on one another.
     """
 
     models: tuple[str, ...]
     sites: Callable[[nn.Module], tuple[Site, ...]]
-    example: Callable[[Any, int], dict[str, Any]]
-    layers: tuple[str, ...] | float
-    scale: float
-    source: str
-    trunk: tuple[str, ...]
+    example: Callable[[Any, int], dict[str, Any]] | None = None
+    layers: tuple[str, ...] | float = 0.5
+    scale: float = 3.0
+    source: str = "no published setting: the middle block, by analogy with arXiv 2403.17377"
+    trunk: tuple[str, ...] = ()
     sample: str = "hidden_states"
     timestep: str = "timestep"
     row_arguments: tuple[str, ...] = ROWS
@@ -196,6 +201,7 @@ class Family:
     trunk_arguments: tuple[str, ...] = ()
     convention: Convention = Convention()
     conventions: Mapping[str, Convention] = field(default_factory=dict[str, Convention])
+    guess: bool = False
 
     def convention_of(self, pipe: object) -> Convention:
         """The row convention of a pipeline: its own attribute ``pag_convention``, or what is known of its class."""
