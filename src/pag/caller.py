@@ -109,6 +109,8 @@ class PipelineCaller:
         declared = self._declared
         # Where nothing tells, CFG shows in latents that are repeated for it.
         guided = halves_equal(sample) if declared is None else declared
+        if convention.guess:
+            self._check_guess(sample, guided)
         return convention.groups if guided else ("cond",)
 
     def _check_guess(self, sample: Any, guided: bool) -> None:

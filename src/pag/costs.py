@@ -1,7 +1,7 @@
 """What guidance costs: floating-point operations counted on the meta device, exact, without weights or time."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -174,7 +174,9 @@ class _EqualRows:
 
 def _meta(pipe_or_model: Any) -> tuple[nn.Module, Family]:
     model = uncompiled(pipe_or_model if isinstance(pipe_or_model, nn.Module) else denoiser_of(pipe_or_model))
-    return meta_copy(model), family_of(model)
+    family = family_of(model)
+    _maker(model, family)
+    return meta_copy(model), family
 
 
 def _guided(model: nn.Module, family: Family, sites: Sequence[Site], cfg: bool, share_rows: bool) -> int:
@@ -192,12 +194,16 @@ def _plain(model: nn.Module, family: Family) -> int:
 
 
 def _example(model: nn.Module, family: Family, rows: int) -> dict[str, Any]:
+    return _maker(model, family)(model, rows)
+
+
+def _maker(model: nn.Module, family: Family) -> Callable[[Any, int], dict[str, Any]]:
     if family.example is None:
         raise TypeError(
             f"What {type(model).__name__} costs is not known without an example of its arguments: register its family "
             "with an `example`."
         )
-    return family.example(model, rows)
+    return family.example
 
 
 def _count(model: nn.Module, arguments: dict[str, Any]) -> int:

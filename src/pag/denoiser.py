@@ -1,6 +1,7 @@
 """One guided call of the denoiser: grow the batch, share equal rows, perturb, combine, return what came in."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, final
 
 import torch
@@ -23,7 +24,7 @@ from pag.intercept import (
 )
 from pag.layers import Site
 from pag.rows import Rows, Stage
-from pag.trust import check_rows
+from pag.trust import check_rows, explained
 
 
 @final
@@ -112,10 +113,11 @@ class GuidedDenoiser:
             return self._completed(original(*args, **kwargs))
         grown = {name: self._grow(rows, name, value) for name, value in arguments.items()}
         positional = [grown[name] for name in self._names[: len(args)]]
-        with self._forward.running(rows, self._first_stage(rows, arguments), grown):
+        name = type(uncompiled(self._model)).__name__
+        doubt = explained(name) if self._unchecked else nullcontext()
+        with doubt, self._forward.running(rows, self._first_stage(rows, arguments), grown):
             output = original(*positional, **{name: grown[name] for name in kwargs})
         if self._unchecked:
-            name = type(uncompiled(self._model)).__name__
             check_rows(name, original(*args, **kwargs), output, rows.normal, self._family.predictions)
             self._unchecked = False
         return with_predictions(output, self._combine(rows, sample, self._predictions(output), scale))

@@ -1,6 +1,7 @@
 """Checks of what was only guessed about a network, made once, in the first guided call."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -36,6 +37,23 @@ def check_rows(name: str, plain: Any, grown: Any, normal: int, predictions: int)
                 f"The rows of {name} depend on one another, or are not where they were looked for (is it in training "
                 "mode?). Register its family, and say with `row_arguments` which arguments carry rows."
             )
+
+
+@contextmanager
+def explained(name: str) -> Generator[None]:
+    """Add to an error inside the network what may be its reason.
+
+    Args:
+        name: of the network.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        error.add_note(
+            f"{name} is of no known family, and not all of its arguments may carry rows as was guessed. Register its "
+            "family, and say with `row_arguments` which of them do."
+        )
+        raise
 
 
 def _values(output: Any) -> Sequence[Any]:

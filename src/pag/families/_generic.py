@@ -65,7 +65,7 @@ def _doubt(model: nn.Module, names: tuple[str, ...], sample: str | None) -> str 
     if sample is None or "timestep" not in names:
         return f"its forward has no arguments {' or '.join(map(repr, _SAMPLES))} and 'timestep'"
     attentions = dict(_attentions(model))
-    if joint := next((path for path, one in attentions.items() if _is_joint(one)), None):
+    if joint := next((path for path, one in attentions.items() if _is_joint(path, one)), None):
         return f"{joint} is joint attention, whose tokens of the image nothing tells"
     if not _sites(model):
         return "no self-attention of diffusers' kind, with a `processor`, is found in a list of blocks"
@@ -106,8 +106,9 @@ def _is_cross(path: str, attention: Any) -> bool:
     return bool(cross) if cross is not None else _CROSS.search(path) is not None
 
 
-def _is_joint(attention: Any) -> bool:
-    return any(getattr(attention, name, None) is not None for name in _JOINT)
+def _is_joint(path: str, attention: Any) -> bool:
+    # Attention to a text and an image alone has such projections too.
+    return not _is_cross(path, attention) and any(getattr(attention, name, None) is not None for name in _JOINT)
 
 
 def _doubled(model: Any) -> bool:
@@ -122,8 +123,8 @@ def _all_tokens(sample: str) -> Callable[[Attending], slice]:
         if attending.keys == attending.queries and _covers(given, attending.queries):
             return slice(0, attending.queries)
         raise ValueError(
-            f"{attending.site.path} attends with {attending.queries} tokens to {attending.keys}, which are no grid over "
-            f"{sample} of shape {tuple(given.shape)}. So there are others among the image's, and where, a `Family` "
+            f"{attending.site.path} attends with {attending.queries} tokens to {attending.keys}, which are no grid "
+            f"over {sample} of shape {tuple(given.shape)}. There are others among the image's, and where, a `Family` "
             "must tell: see `pag.families.register`."
         )
 
