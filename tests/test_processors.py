@@ -10,7 +10,7 @@ from pag.processors import REPLACEMENTS
 from tests import zoo
 from tests.denoisers import NETWORKS
 
-LINEAR = dict.fromkeys(("sana", "sana 1.5", "sana video"), "transformer_blocks.1.attn1")
+LINEAR: dict[str, str] = dict.fromkeys(("sana", "sana 1.5", "sana video"), "transformer_blocks.1.attn1")
 
 
 def unperturbed(op: Any, q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Generator
 from tests.denoisers._network import Network, randn
 
 
-def _pixart(**config: Any) -> PixArtTransformer2DModel:
+def pixart(**config: Any) -> PixArtTransformer2DModel:
     tiny: dict[str, Any] = {
         "sample_size": 8,
         "num_layers": 3,
@@ -41,7 +41,7 @@ def _sized_inputs(rows: int, generator: Generator) -> dict[str, Any]:
     return _pixart_inputs(rows, generator) | {"added_cond_kwargs": sizes}
 
 
-def _hunyuan(**config: Any) -> HunyuanDiT2DModel:
+def hunyuan(**config: Any) -> HunyuanDiT2DModel:
     tiny: dict[str, Any] = {
         "num_attention_heads": 2,
         "attention_head_dim": 8,
@@ -88,9 +88,9 @@ _TEXT = ("encoder_hidden_states", "encoder_attention_mask")
 _BLOCKS = ("transformer_blocks.0.attn1", "transformer_blocks.2.attn1")
 
 NETWORKS = {
-    "pixart": Network(_pixart, _pixart_inputs, _BLOCKS, variance=True, uncond=_TEXT),
+    "pixart": Network(pixart, _pixart_inputs, _BLOCKS, variance=True, uncond=_TEXT),
     "pixart: sizes": Network(
-        lambda: _pixart(
+        lambda: pixart(
             sample_size=128,
             attention_head_dim=12,
             cross_attention_dim=24,
@@ -102,7 +102,7 @@ NETWORKS = {
         uncond=_TEXT,
     ),
     "hunyuan dit": Network(
-        _hunyuan,
+        hunyuan,
         _hunyuan_inputs,
         _HUNYUAN_BLOCKS,
         tables=("image_rotary_emb",),
@@ -110,7 +110,7 @@ NETWORKS = {
         variance=True,
     ),
     "hunyuan dit 1.2": Network(
-        lambda: _hunyuan(use_style_cond_and_image_meta_size=False, learn_sigma=False),
+        lambda: hunyuan(use_style_cond_and_image_meta_size=False, learn_sigma=False),
         _hunyuan_inputs,
         _HUNYUAN_BLOCKS,
         tables=("image_rotary_emb",),

@@ -3,8 +3,9 @@
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler
+from diffusers import AutoencoderKL
 
+from tests import zoo
 from tests.denoisers import NETWORKS
 from tests.denoisers._network import strong
 from tests.runs._run import Run, pipeline
@@ -23,7 +24,7 @@ def vae(levels: int = 1) -> AutoencoderKL:
 
 
 def _dit(name: str = "dit") -> Any:
-    return pipeline("DiTPipeline", transformer=strong(NETWORKS[name].make), vae=vae(), scheduler=DDIMScheduler())
+    return pipeline("DiTPipeline", transformer=strong(NETWORKS[name].make), vae=vae(), scheduler=zoo.ddim())
 
 
 def _arguments(**arguments: Any) -> dict[str, Any]:

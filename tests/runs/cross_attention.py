@@ -3,8 +3,9 @@
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, HunyuanDiT2DControlNetModel
+from diffusers import HunyuanDiT2DControlNetModel
 
+from tests import zoo
 from tests.denoisers import NETWORKS
 from tests.denoisers._network import strong
 from tests.runs._run import Run, pipeline
@@ -24,7 +25,7 @@ def masked_embeddings(*names: str, width: int = 16) -> dict[str, Any]:
 
 
 def _pixart(name: str, network: str) -> Any:
-    return pipeline(name, transformer=strong(NETWORKS[network].make), scheduler=DDIMScheduler())
+    return pipeline(name, transformer=strong(NETWORKS[network].make), scheduler=zoo.ddim())
 
 
 def _pixart_arguments(**arguments: Any) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def _pixart_arguments(**arguments: Any) -> dict[str, Any]:
 
 def _hunyuan(name: str, **components: Any) -> Any:
     transformer = strong(NETWORKS["hunyuan dit"].make)
-    scheduler = DDIMScheduler()
+    scheduler = zoo.ddim()
     return pipeline(name, transformer=transformer, scheduler=scheduler, requires_safety_checker=False, **components)
 
 
