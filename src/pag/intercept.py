@@ -129,7 +129,13 @@ class AttentionOp(TorchFunctionMode):
     def __torch_function__(self, func: Call, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.scaled_dot_product_attention:
             return self._attend(func, *args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+        # torch.compile cannot trace Tensor.unflatten inside of a mode, for it calls itself through `super()`.
+        return (_unflatten if func is Tensor.unflatten else func)(*args, **(kwargs or {}))
+
+
+def _unflatten(tensor: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
+    dim %= tensor.ndim
+    return tensor.reshape(*tensor.shape[:dim], *sizes, *tensor.shape[dim + 1 :])
 
 
 def native_call(attention: Any, original: Call, attend: Call) -> Call:
