@@ -140,6 +140,18 @@ def test_a_missing_package_is_told() -> None:
     assert not {name.replace("Pipeline", "PAGPipeline") for name in absent} & set(dir(pag))
 
 
+def test_a_broken_package_breaks_no_other_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Partly:
+        FluxPipeline = diffusers.FluxPipeline
+
+        @property
+        def SanaPipeline(self) -> Any:  # noqa: N802
+            raise RuntimeError("Failed to import")
+
+    monkeypatch.setattr("pag.pipelines._names.diffusers", Partly())
+    assert pipeline_names() == ("FluxPAGPipeline",)
+
+
 def test_names_need_no_diffusers_until_they_are_asked_for() -> None:
     code = "import sys, pag; hasattr(pag, 'nothing'); assert not {'torch', 'diffusers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)

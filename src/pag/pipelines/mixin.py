@@ -1,9 +1,7 @@
 """One mixin that turns a diffusers pipeline class into its PAG sister."""
 
-import functools
-import inspect
 import json
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, ClassVar, Self
 
@@ -13,9 +11,9 @@ from pag._guide import guide
 from pag.families import denoiser_of
 from pag.layers import Site
 from pag.pipelines._arguments import CALL_ARGUMENTS, layers_argument
-from pag.pipelines._check import check_names, check_prompts
 from pag.pipelines._document import class_docstring, extend
 from pag.pipelines._upstream import UPSTREAM, Defaults
+from pag.pipelines._wrap import with_guidance, with_layers
 from pag.schedule import Schedule, check_number
 
 _AS_IT_IS: Any = object()
@@ -42,9 +40,9 @@ class PAGMixin:
         init: Any = cls.__init__
         call: Any = cls.__call__  # pyright: ignore
         cls.__doc__ = class_docstring(cls.__doc__ or "", plain, [layers])
-        cls.__init__ = _with_layers(init, defaults)
+        cls.__init__ = with_layers(init, defaults)
         extend(cls.__init__, init, [layers], defaults.values)
-        guided = _with_guidance(call, defaults)
+        guided = with_guidance(call, defaults)
         extend(guided, call, [*CALL_ARGUMENTS, *defaults.more], defaults.values, cls._pag_example)
         cls.__call__ = guided  # pyright: ignore
         for argument in defaults.more:
@@ -195,42 +193,6 @@ class PAGMixin:
             stop=schedule.stop,
             adaptive_scale=schedule.adaptive_scale,
         )
-
-
-def _with_layers(init: Callable[..., None], defaults: Defaults) -> Callable[..., None]:
-    @functools.wraps(init)
-    def with_layers(
-        self: Any, *args: Any, pag_applied_layers: str | list[str] | None = defaults.layers, **kwargs: Any
-    ) -> None:
-        init(self, *args, **_filled(init, defaults, self, *args, **kwargs))
-        self.set_pag_applied_layers(pag_applied_layers)
-
-    return with_layers
-
-
-def _with_guidance(call: Callable[..., Any], defaults: Defaults) -> Callable[..., Any]:
-    names = [argument.name for argument in (*CALL_ARGUMENTS, *defaults.more)]
-
-    @functools.wraps(call)
-    def with_guidance(self: Any, *args: Any, **kwargs: Any) -> Any:
-        settings: dict[str, Any] = {argument.name: argument.default for argument in defaults.more}
-        settings |= {name: kwargs.pop(name) for name in names if name in kwargs}
-        check_names(call, names, kwargs)
-        check_prompts(self, call, args, kwargs)
-        with self._pag_call(**settings):
-            return call(self, *args, **_filled(call, defaults, self, *args, **kwargs))
-
-    return with_guidance
-
-
-def _filled(function: Callable[..., Any], defaults: Defaults, /, *args: Any, **kwargs: Any) -> dict[str, Any]:
-    """The keywords, with the defaults that are not the function's own."""
-    if not defaults.values:
-        return kwargs
-    signature = inspect.signature(function)
-    given = signature.bind_partial(*args, **kwargs).arguments
-    values = {name: value for name, value in defaults.values.items() if name in signature.parameters}
-    return {name: value for name, value in values.items() if name not in given} | kwargs
 
 
 def _has_denoiser(pipe: Any) -> bool:
