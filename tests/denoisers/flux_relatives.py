@@ -30,7 +30,7 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def chroma(**config: Any) -> nn.Module:
+def chroma(**config: Any) -> ChromaTransformer2DModel:
     """A network of Chroma."""
     approximator: dict[str, Any] = {
         "approximator_num_channels": 16,

@@ -76,12 +76,13 @@ def _visual_cloze(name: str, **components: Any) -> Callable[[], Any]:
     return build
 
 
-def _pil(seed: int) -> Image.Image:
-    pixels = zoo.picture(size=8, seed=seed)[0].permute(1, 2, 0).mul(255).byte()
+def pil(seed: int, size: int = 8) -> Image.Image:
+    """A picture."""
+    pixels = zoo.picture(size=size, seed=seed)[0].permute(1, 2, 0).mul(255).byte()
     return Image.fromarray(pixels.numpy())
 
 
-_CLOZE: dict[str, Any] = {"task_prompt": "a", "content_prompt": "b", "image": [[_pil(7), _pil(8)], [_pil(9), None]]}
+_CLOZE: dict[str, Any] = {"task_prompt": "a", "content_prompt": "b", "image": [[pil(7), pil(8)], [pil(9), None]]}
 PATH = "transformer_blocks.1.attn"
 PICTURE = zoo.picture(size=8)
 MASK = (zoo.picture(channels=1, size=8, seed=8) > 0.5).float()
