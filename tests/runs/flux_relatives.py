@@ -59,7 +59,7 @@ def _fibo_encoding(*_: Any, **__: Any) -> tuple[Any, ...]:
 
 
 def _chroma_with_entry() -> Any:
-    """The pipeline asks the configuration for an entry that only the published one has."""
+    """The pipeline asks the configuration for an entry that the class of the network does not make."""
     network = chroma()
     network.register_to_config(guidance_embeds=False)
     return network
