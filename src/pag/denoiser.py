@@ -103,6 +103,8 @@ class GuidedDenoiser:
     @torch.compiler.disable(recursive=False)  # pyright: ignore[reportUntypedFunctionDecorator]
     def _guided(self, original: Call, *args: Any, **kwargs: Any) -> Any:
         arguments = dict(zip(self._names, args, strict=False)) | kwargs
+        if self._family.prepares(arguments):
+            return original(*args, **kwargs)
         sample = arguments[self._family.sample]
         aside = self._family.aside is not None and arguments.get(self._family.aside) is not None
         rows = self._caller.rows(sample, "aside" if aside else self._role)

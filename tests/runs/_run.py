@@ -33,6 +33,7 @@ class Run:
         variance: whether the second half of the prediction's channels is a variance.
         predictions: how many of the denoiser's outputs are predictions.
         aside: an argument of the denoiser which, if it is given, makes the call one for a prediction of another kind.
+        prepares: whether a call of the denoiser, from its arguments, only fills a cache.
         reference: as in ``tests.denoisers.Network``.
         tolerance: relative to the largest latent.
     """
@@ -52,6 +53,7 @@ class Run:
     variance: bool = False
     predictions: int = 1
     aside: str = ""
+    prepares: Callable[[dict[str, Any]], bool] = lambda call: False
     reference: Callable[[nn.Module, str], Any] | None = None
     tolerance: float = 1e-4
 
@@ -98,6 +100,8 @@ def _replaced(run: Run, pipe: Any, model: Any, scale: float, state: _State, role
     def forward(*args: Any, **kwargs: Any) -> Any:
         output = plain(*_copied(args), **_copied(kwargs))
         outputs = [output[index] for index in range(run.predictions)]
+        if run.prepares(kwargs):
+            return output
         group = role or (run.calls[state.calls % len(run.calls)] if run.calls else None)
         state.calls += 1
         if kwargs.get(run.aside) is not None:

@@ -18,18 +18,17 @@ from tests.runs._run import Run, pipeline
 COND_FIRST = {1: (1, 0), 2: (2, 0)}
 
 
-def vae(levels: int = 0, channels: int = 4) -> AutoencoderKL:
+def vae(levels: int = 0) -> AutoencoderKL:
     """An autoencoder that halves the image that many times."""
     torch.manual_seed(2)
-    return AutoencoderKL(
-        block_out_channels=(4,) * (levels + 1),
-        down_block_types=("DownEncoderBlock2D",) * (levels + 1),
-        up_block_types=("UpDecoderBlock2D",) * (levels + 1),
-        norm_num_groups=2,
-        latent_channels=channels,
-        scaling_factor=1.0,
-        shift_factor=0.0,
-    ).eval()
+    shape: dict[str, Any] = {
+        "block_out_channels": (4,) * (levels + 1),
+        "down_block_types": ("DownEncoderBlock2D",) * (levels + 1),
+        "up_block_types": ("UpDecoderBlock2D",) * (levels + 1),
+        "latents_mean": (0.0,) * 4,
+        "latents_std": (1.0,) * 4,
+    }
+    return AutoencoderKL(norm_num_groups=2, latent_channels=4, scaling_factor=1.0, shift_factor=0.0, **shape).eval()
 
 
 def picture(size: int = 8, mode: str = "RGB") -> Image.Image:

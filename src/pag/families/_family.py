@@ -86,6 +86,11 @@ def no_entry(model: nn.Module) -> str | None:
     return None
 
 
+def prepares_nothing(call: Mapping[str, Any]) -> bool:
+    """Each call predicts."""
+    return False
+
+
 def no_variance(model: Any) -> bool:
     """All channels are the prediction."""
     return False
@@ -166,6 +171,7 @@ class Family:
         predictions: how many of the outputs are predictions (of video and audio, say).
         aside: an argument of ``forward`` which, if it is given, makes the call one for a prediction of another kind,
             which the pipeline compares with the prompt's: of a network with fewer layers, say.
+        prepares: whether a call of ``forward`` only fills a cache, and predicts nothing, from its arguments.
         text_entry: path of the first module at which the rows of the prompt and of the negative prompt
             begin to differ, or ``None`` if they differ from the start.
         trunk_arguments: the row arguments that reach the trunk ahead of ``text_entry``.
@@ -197,6 +203,7 @@ class Family:
     variance: Callable[[Any], bool] = no_variance
     predictions: int = 1
     aside: str | None = None
+    prepares: Callable[[Mapping[str, Any]], bool] = prepares_nothing
     text_entry: Callable[[nn.Module], str | None] = no_entry
     trunk_arguments: tuple[str, ...] = ()
     convention: Convention = Convention()
