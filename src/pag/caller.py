@@ -97,6 +97,8 @@ class PipelineCaller:
         convention = self._convention
         wanted = ("t", "guidance_rescale", convention.switch, convention.scale, convention.unless)
         self._locals = {name: variables[name] for name in wanted if name in variables}
+        if self._declared is not False and (reason := convention.impossible(self._pipe)):
+            raise TypeError(f"{type(self._pipe).__name__} cannot be guided with classifier-free guidance on: {reason}.")
         return self._groups(sample, role)
 
     def _groups(self, sample: Any, role: str | None) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from tests.denoisers import (
     kandinsky,
     ltx,
     other_unets,
+    other_videos,
     qwen,
     sana,
     sd3,
@@ -45,6 +46,7 @@ NETWORKS: dict[str, Network] = {
     **hunyuan_video.NETWORKS,
     **cosmos.NETWORKS,
     **kandinsky.NETWORKS,
+    **other_videos.NETWORKS,
     **audio.NETWORKS,
 }
 

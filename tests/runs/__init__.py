@@ -19,6 +19,7 @@ from tests.runs import (
     kandinsky,
     ltx,
     other_unets,
+    other_videos,
     qwen,
     sana,
     sd3,
@@ -50,6 +51,7 @@ RUNS: dict[str, Run] = {
     **hunyuan_video.RUNS,
     **cosmos.RUNS,
     **kandinsky.RUNS,
+    **other_videos.RUNS,
     **audio.RUNS,
 }
 

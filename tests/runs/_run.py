@@ -29,7 +29,7 @@ class Run:
         denoisers: names of the components that predict noise.
         output: reads the final latents from what the pipeline returned.
         output_type: what to ask the pipeline for.
-        steps: number of steps.
+        steps: number of steps, or None if ``arguments`` tells.
         variance: whether the second half of the prediction's channels is a variance.
         predictions: how many of the denoiser's outputs are predictions.
         aside: an argument of the denoiser which, if it is given, makes the call one for a prediction of another kind.
@@ -49,7 +49,7 @@ class Run:
     denoisers: Sequence[str] = ("transformer",)
     output: Callable[[Any], Any] = lambda output: output[0]
     output_type: str | None = "latent"
-    steps: int = 2
+    steps: int | None = 2
     variance: bool = False
     predictions: int = 1
     aside: str = ""
@@ -59,7 +59,9 @@ class Run:
 
     def sample(self, pipe: Any, **arguments: Any) -> Tensor:
         """The final latents; the same noise each time."""
-        given: dict[str, Any] = {"num_inference_steps": self.steps, "return_dict": False} | self.arguments()
+        given: dict[str, Any] = {"return_dict": False} | self.arguments()
+        if self.steps is not None:
+            given.setdefault("num_inference_steps", self.steps)
         if self.output_type is not None:
             given.setdefault("output_type", self.output_type)
         given.setdefault("generator", torch.Generator().manual_seed(0))

@@ -18,6 +18,7 @@ from pag.families import (
     kandinsky,
     ltx,
     other_unets,
+    other_videos,
     qwen,
     sana,
     sd3,
@@ -50,6 +51,7 @@ FAMILIES: tuple[Family, ...] = (
     *hunyuan_video.FAMILIES,
     *cosmos.FAMILIES,
     *kandinsky.FAMILIES,
+    *other_videos.FAMILIES,
     *audio.FAMILIES,
 )
 

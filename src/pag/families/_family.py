@@ -96,6 +96,11 @@ def no_variance(model: Any) -> bool:
     return False
 
 
+def always_possible(pipe: Any) -> str | None:
+    """The pipeline can be guided however it is configured."""
+    return None
+
+
 @dataclass(frozen=True)
 class Convention:
     """How a pipeline lays out the rows of classifier-free guidance, and what it does with the result.
@@ -117,6 +122,8 @@ class Convention:
             None and there are two groups.
         log_sigma: whether the pipeline passes the logarithm of the noise level where others pass the timestep.
         guess: whether nobody has read the pipeline: its calls are then checked, as far as they tell.
+        impossible: why a pipeline cannot be guided while CFG is on, as it is configured: its weights do not sum to 1,
+            say. None if it can.
     """
 
     groups: tuple[str, ...] = ("uncond", "cond")
@@ -130,6 +137,7 @@ class Convention:
     norm: bool = False
     log_sigma: bool = False
     guess: bool = False
+    impossible: Callable[[Any], str | None] = always_possible
 
 
 @dataclass(frozen=True)
