@@ -113,7 +113,6 @@ def _motif_with_image(rows: int, generator: Generator) -> dict[str, Any]:
 
 _EASYANIMATE_PATHS = ("transformer_blocks.1.attn1", "transformer_blocks.2.attn1")
 _HELIOS_PATHS = ("blocks.0.attn1", "blocks.2.attn1")
-_UNCOUNTED = "the network asks for autocast on its device, which torch refuses on the meta device"
 _MOTIF_PATHS = ("transformer_blocks.1.attn", "single_transformer_blocks.1.attn", "single_transformer_blocks.2.attn")
 _MOTIF_UNCOND = ("encoder_hidden_states", "encoder_attention_mask")
 
@@ -135,13 +134,11 @@ NETWORKS = {
         _helios_inputs,
         _HELIOS_PATHS,
         tables=tuple(f"indices_{name}" for name in _INDICES),
-        xfail={"cost": _UNCOUNTED},
     ),
     "helios_amplified_history": Network(
         lambda: _helios(is_amplify_history=True, zero_history_timestep=False, guidance_cross_attn=False),
         _one_index_for_each_row,
         _HELIOS_PATHS,
-        xfail={"cost": _UNCOUNTED},
     ),
     "motif_video": Network(_motif, _motif_inputs, _MOTIF_PATHS, slice(0, 12), frames=3, uncond=_MOTIF_UNCOND),
     "motif_video_with_image": Network(
