@@ -95,7 +95,8 @@ class PipelineCaller:
         self._pipe, variables = running_pipeline(self._given)
         self._check_guider()
         convention = self._convention
-        wanted = ("t", "guidance_rescale", convention.switch, convention.scale, convention.unless)
+        named = (convention.switch, convention.scale, convention.unless, convention.groups_with[0])
+        wanted = ("t", "guidance_rescale", *named)
         self._locals = {name: variables[name] for name in wanted if name in variables}
         if self._declared is not False and (reason := convention.impossible(self._pipe)):
             raise TypeError(f"{type(self._pipe).__name__} cannot be guided with classifier-free guidance on: {reason}.")
@@ -113,7 +114,10 @@ class PipelineCaller:
         guided = halves_equal(sample) if declared is None else declared
         if convention.guess:
             self._check_guess(sample, guided)
-        return convention.groups if guided else ("cond",)
+        if not guided:
+            return ("cond",)
+        name, groups = convention.groups_with
+        return convention.groups if self._locals.get(name) is None else groups
 
     def _check_guess(self, sample: Any, guided: bool) -> None:
         several = self._calls > 1 and self._step is not None

@@ -250,8 +250,9 @@ def meta_copy(model: Any) -> nn.Module:
     """A model of the same configuration without weights, on the meta device."""
     with torch.device("meta"):
         copied: nn.Module = type(model).from_config(model.config)
-    # Counting operations trips over views of parameters that ask for gradients.
-    return copied.eval().requires_grad_(False)
+    # What the old constructor `torch.Tensor([…])` made does not know of the context, and counting operations trips over
+    # views of parameters that ask for gradients.
+    return copied.to("meta").eval().requires_grad_(False)
 
 
 class _AllEntries(TorchFunctionMode):

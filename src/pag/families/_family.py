@@ -107,6 +107,7 @@ class Convention:
 
     Args:
         groups: the row groups of one call while CFG is on, in order; ``"cond"`` is the prompt's.
+        groups_with: name of a local variable and, where that is set, the groups in place of ``groups``.
         calls: if the pipeline calls its denoiser once for each group, the groups in the order of their calls in a
             step; ``groups`` does not matter then.
         formula: ``"classifier_free"`` if the pipeline computes ``u + g·(c − u)`` from ``scale`` (and rescales by its
@@ -127,6 +128,7 @@ class Convention:
     """
 
     groups: tuple[str, ...] = ("uncond", "cond")
+    groups_with: tuple[str, tuple[str, ...]] = ("", ())
     calls: tuple[str, ...] = ()
     formula: str | None = "classifier_free"
     unless: str = ""

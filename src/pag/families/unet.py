@@ -12,13 +12,16 @@ from torch import Tensor, nn
 from pag.families._family import Convention, Family
 from pag.layers import Site
 
-_TRUNK = ("conv_in", "time_embedding", "down_blocks", "mid_block", "up_blocks")
+TRUNK = ("conv_in", "time_embedding", "down_blocks", "mid_block", "up_blocks")
+_NUMBERED = re.compile(r"\.(attn1|attentions\.\d+)$")
+_TEMPORAL = re.compile(r"\.(motion_modules|temporal_transformer_blocks)\.")
+"""Attention of each pixel to itself in other frames: of no short name."""
 _TRANSFORMER = re.compile(r"(?P<owner>.*)\.transformer_blocks\.(?P<block>\d+)\.attn1")
 
 
 def _attentions(model: nn.Module) -> Iterator[tuple[str, Attention]]:
     # The model registers its middle block last, but runs it between the down and the up path.
-    for part in _TRUNK:
+    for part in TRUNK:
         if (child := getattr(model, part, None)) is None:
             continue
         for name, module in child.named_modules(prefix=part):
@@ -43,7 +46,10 @@ def sites(model: nn.Module) -> tuple[Site, ...]:
         if module.is_cross_attention and not has_added_keys(module):
             continue
         part, authors, comfy = path[0], "", ""
-        if path.endswith("attn1") or has_added_keys(module):
+        if _TEMPORAL.search(path):
+            found.append(Site(path, "", "", module.heads, module.inner_dim))
+            continue
+        if _NUMBERED.search(path):
             authors = f"{part}{layer_count[part]}"
             layer_count[part] += 1
         if match := _TRANSFORMER.fullmatch(path):
@@ -57,7 +63,8 @@ def sites(model: nn.Module) -> tuple[Site, ...]:
 def text_entry(model: nn.Module) -> str | None:
     """The first cross-attention, unless the prompt also enters through the time embedding, added keys or a gate."""
     config: Any = model.config
-    if config.addition_embed_type is not None or config.attention_type != "default" or predicts_variance(model):
+    added, gate = config.get("addition_embed_type"), config.get("attention_type", "default")
+    if added is not None or gate != "default" or predicts_variance(model):
         return None
     return next((path for path, module in _attentions(model) if module.is_cross_attention), None)
 
@@ -93,6 +100,9 @@ def example(model: Any, rows: int) -> dict[str, Any]:
     elif config.addition_embed_type in ("image", "image_hint"):  # Kandinsky 2.2
         arguments["added_cond_kwargs"] = {"image_embeds": empty(config.encoder_hid_dim)}
         arguments["encoder_hidden_states"] = None
+    elif config.addition_embed_type == "time":  # DreamLite
+        sizes = config.projection_class_embeddings_input_dim // config.addition_time_embed_dim
+        arguments["added_cond_kwargs"] = {"time_ids": empty(sizes)}
     if config.addition_embed_type == "image_hint":  # its ControlNet has a picture for the last 4 channels
         arguments["sample"] = empty(config.in_channels - 4, size, size)
         arguments["added_cond_kwargs"]["hint"] = empty(3, 8 * size, 8 * size)
@@ -121,7 +131,7 @@ UNET = Family(
         "mid_block_additional_residual",
         "down_intrablock_additional_residuals",
     ),
-    trunk=_TRUNK,
+    trunk=TRUNK,
     trunk_arguments=("sample", "timestep", "class_labels", "timestep_cond", "attention_mask"),
     text_entry=text_entry,
     variance=predicts_variance,
@@ -133,6 +143,8 @@ UNET = Family(
         "StableDiffusionLatentUpscalePipeline": Convention(log_sigma=True),
         "StableDiffusionInstructPix2PixPipeline": _PIX2PIX,
         "StableDiffusionXLInstructPix2PixPipeline": _PIX2PIX,
+        "DreamLitePipeline": Convention(groups_with=("image", ("uncond", "image", "cond")), on_above=float("-inf")),
+        "DreamLiteMobilePipeline": NO_CFG,
         "MarigoldDepthPipeline": NO_CFG,
         "MarigoldNormalsPipeline": NO_CFG,
         "MarigoldIntrinsicsPipeline": NO_CFG,
