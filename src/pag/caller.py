@@ -107,6 +107,8 @@ class PipelineCaller:
         self._count_calls()
         if role is not None or convention.calls:
             return (role or self._role_by_order(),)
+        if convention.then is not None and self._calls > 1:
+            return (convention.then,)
         if convention.groups == ("cond",):
             return convention.groups
         declared = self._declared

@@ -121,6 +121,7 @@ class Convention:
         norm: whether the pipeline compares the result with the prompt's own prediction (to bring it to its norm, say),
             which must then return as it is. Of use with ``calls`` that begin with the prompt's, or if ``formula`` is
             None and there are two groups.
+        then: the group of any further calls in the same step, if the pipeline guides by more than the prompts.
         log_sigma: whether the pipeline passes the logarithm of the noise level where others pass the timestep.
         guess: whether nobody has read the pipeline: its calls are then checked, as far as they tell.
         impossible: why a pipeline cannot be guided while CFG is on, as it is configured: its weights do not sum to 1,
@@ -136,6 +137,7 @@ class Convention:
     scale: str = "guidance_scale"
     on_above: float | None = None
     from_cond: bool = False
+    then: str | None = None
     norm: bool = False
     log_sigma: bool = False
     guess: bool = False
