@@ -67,6 +67,7 @@ class PipelineCaller:
         self._starts_equal = False
         self._step: object = None
         self._calls = 0
+        self._aside = False
         self._deltas: list[Tensor] | None = None
 
     def rows(self, sample: Any, role: str | None = None) -> Rows:
@@ -95,7 +96,7 @@ class PipelineCaller:
         self._pipe, variables = running_pipeline(self._given)
         self._check_guider()
         convention = self._convention
-        named = (convention.switch, convention.scale, convention.unless, convention.groups_with[0])
+        named = (convention.switch, *self._scales, convention.unless, convention.groups_with[0])
         wanted = ("t", "guidance_rescale", *named)
         self._locals = {name: variables[name] for name in wanted if name in variables}
         if self._declared is not False and (reason := convention.impossible(self._pipe)):
@@ -105,10 +106,9 @@ class PipelineCaller:
     def _groups(self, sample: Any, role: str | None) -> tuple[str, ...]:
         convention = self._convention
         self._count_calls()
+        self._aside = role == "aside"
         if role is not None or convention.calls:
             return (role or self._role_by_order(),)
-        if convention.then is not None and self._calls > 1:
-            return (convention.then,)
         if convention.groups == ("cond",):
             return convention.groups
         declared = self._declared
@@ -171,9 +171,7 @@ class PipelineCaller:
                     f"classifier-free guidance cannot be read from {convention.scale!r}."
                 )
             return [delta / g for delta in deltas]
-        if self._compares and g is not None and g != 1:
-            return [delta * 0 for delta in deltas]
-        return deltas
+        return [delta if self._carrying(index) is None else delta * 0 for index, delta in enumerate(deltas)]
 
     def owed(self) -> list[Tensor] | None:
         """What is added to the rows of another group than the prompt's, in its call or after it: ``δ``.
@@ -181,12 +179,25 @@ class PipelineCaller:
         For pipelines that compare the result with the prompt's prediction, that one returns as it is, and this call
         carries all: ``u + δ/(1 − g) + g·(c − u − δ/(1 − g))`` is ``u + g·(c − u) + δ``.
         """
-        deltas, g = self._deltas, self._known_scale
+        deltas = self._deltas
         if deltas is None or self._convention.calls[:1] not in ((), ("cond",)):
             return None
-        if self._compares and g is not None and g != 1:
-            return [delta / (1 - g) for delta in deltas]
-        return deltas
+        return [self._owed(index, delta) for index, delta in enumerate(deltas)]
+
+    def _owed(self, prediction: int, delta: Tensor) -> Tensor:
+        if (g := self._carrying(prediction)) is None:
+            return delta
+        return delta * 0 if self._aside else delta / (1 - g)
+
+    def _carrying(self, prediction: int) -> float | None:
+        """g, if the rows of the other prompt carry all of δ."""
+        g = self._scale_of(prediction)
+        return g if self._compares and self._declared is not False and g != 1 else None
+
+    @property
+    def _scales(self) -> tuple[str, ...]:
+        names = self._convention.scale
+        return (names,) if isinstance(names, str) else names
 
     @property
     def _scheduler(self) -> Any:
@@ -227,9 +238,12 @@ class PipelineCaller:
 
     @property
     def _known_scale(self) -> float | None:
+        return self._scale_of(0)
+
+    def _scale_of(self, prediction: int) -> float | None:
         if (guider := self._guider) is not None:
             return guider.guidance_scale + int(guider.use_original_formulation)
-        value = self._value(self._convention.scale)
+        value = self._value(self._scales[prediction])
         return value + float(self._convention.from_cond) if isinstance(value, float | int) else None
 
     def starts_equal(self, rows: Rows, inputs: list[Any]) -> bool:

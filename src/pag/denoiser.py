@@ -106,7 +106,7 @@ class GuidedDenoiser:
         if self._family.prepares(arguments):
             return original(*args, **kwargs)
         sample = arguments[self._family.sample]
-        aside = self._family.aside is not None and arguments.get(self._family.aside) is not None
+        aside = any(arguments.get(name) not in (None, False) for name in self._family.aside)
         rows = self._caller.rows(sample, "aside" if aside else self._role)
         scale = self._scale(arguments.get(self._family.timestep, 0))
         if scale == 0:

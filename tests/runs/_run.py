@@ -24,7 +24,8 @@ class Run:
         image: positions of the image's tokens among the queries there (see ``tests.masked.perturbed``).
         groups: by number of rows of a call, the number of row groups and which of them is the prompt's.
         calls: the groups of successive calls in a step, if each call carries one group.
-        g: the scale of classifier-free guidance, needed if ``calls`` does not begin with ``"cond"``, or with ``norm``.
+        g: the scale of classifier-free guidance, or one for each prediction, needed if ``calls`` does not begin with
+            ``"cond"``, or with ``norm``.
         norm: whether the pipeline compares the result with the prompt's prediction, which must return as it is.
         denoisers: names of the components that predict noise.
         output: reads the final latents from what the pipeline returned.
@@ -32,7 +33,8 @@ class Run:
         steps: number of steps, or None if ``arguments`` tells.
         variance: whether the second half of the prediction's channels is a variance.
         predictions: how many of the denoiser's outputs are predictions.
-        aside: an argument of the denoiser which, if it is given, makes the call one for a prediction of another kind.
+        aside: arguments of the denoiser any of which, if it is given, makes the call one for a prediction of another
+            kind.
         prepares: whether a call of the denoiser, from its arguments, only fills a cache.
         reference: as in ``tests.denoisers.Network``.
         tolerance: relative to the largest latent.
@@ -44,7 +46,7 @@ class Run:
     image: masked.Image = None
     groups: Mapping[int, tuple[int, int]] = field(default_factory=lambda: {1: (1, 0), 2: (2, 1)})
     calls: Sequence[str] = ()
-    g: float | None = None
+    g: float | Sequence[float] | None = None
     norm: bool = False
     denoisers: Sequence[str] = ("transformer",)
     output: Callable[[Any], Any] = lambda output: output[0]
@@ -52,7 +54,7 @@ class Run:
     steps: int | None = 2
     variance: bool = False
     predictions: int = 1
-    aside: str = ""
+    aside: Sequence[str] = ()
     prepares: Callable[[dict[str, Any]], bool] = lambda call: False
     reference: Callable[[nn.Module, str], Any] | None = None
     tolerance: float = 1e-4
@@ -106,13 +108,18 @@ def _replaced(run: Run, pipe: Any, model: Any, scale: float, state: _State, role
             return output
         group = role or (run.calls[state.calls % len(run.calls)] if run.calls else None)
         state.calls += 1
-        if kwargs.get(run.aside) is not None:
-            state.deltas = [delta[: len(output)] for delta, output in zip(state.deltas, outputs, strict=True)]
+        if any(kwargs.get(name) for name in run.aside):
+            group = "aside"
         elif group in (None, "cond"):
             with masked.perturbs(model, run.path, run.image, run.reference):
                 worse = plain(*args, **kwargs)
             state.deltas = [_delta(run, output, worse[index], scale) for index, output in enumerate(outputs)]
-        added = [_scaled(delta, _weight(run, group)) for delta in state.deltas]
+        if not state.deltas:
+            return output
+        added = [
+            _placed(run, delta, group, len(output), _scale(run, index))
+            for index, (delta, output) in enumerate(zip(state.deltas, outputs, strict=True))
+        ]
         results = [_sum(one, delta) for one, delta in zip(outputs, added, strict=True)]
         return _like(output, results)
 
@@ -123,36 +130,39 @@ def _replaced(run: Run, pipe: Any, model: Any, scale: float, state: _State, role
         del model.forward
 
 
-def _weight(run: Run, group: str | None) -> float:
-    """So that ``u + g·(c − u)`` gives its own result and ``δ``."""
-    if group is None or not run.calls:
-        return 1.0
-    if run.calls[0] != "cond":
-        return 1 / run.g if group == "cond" and run.g is not None else 0.0
-    if run.norm and run.g is not None:
-        return 0.0 if group == "cond" else 1 / (1 - run.g)
-    return 1.0
+def _scale(run: Run, prediction: int) -> float | None:
+    return run.g[prediction] if isinstance(run.g, Sequence) else run.g
 
 
 def _delta(run: Run, output: Any, worse: Any, scale: float) -> Any:
-    rows = len(output)
-    count, cond = (1, 0) if run.calls else run.groups[rows]
-    size = rows // count
+    """``s·(c − ĉ)`` for the rows of the prompt."""
+    count, cond = (1, 0) if run.calls else run.groups[len(output)]
+    size = len(output) // count
+    rows = slice(cond * size, (cond + 1) * size)
     if isinstance(output, list):
-        deltas = [scale * (a - b) for a, b in zip(output, worse, strict=True)][cond * size : (cond + 1) * size]
-        weights = _weights(run, count, cond)
-        return [delta * weight for weight in weights for delta in deltas]
-    delta = scale * (output - worse)[cond * size : (cond + 1) * size]
+        return [scale * (a - b) for a, b in zip(output, worse, strict=True)][rows]
+    delta = scale * (output - worse)[rows]
     if run.variance:
         delta[:, delta.shape[1] // 2 :] = 0
-    return torch.cat([delta * weight for weight in _weights(run, count, cond)])
+    return delta
 
 
-def _weights(run: Run, count: int, cond: int) -> list[float]:
-    """For each group of a call that carries all of them: where the prompt's must stay, the other carries all."""
-    if run.calls or not run.norm or run.g is None:
-        return [1.0] * count
-    return [0.0 if group == cond else 1 / (1 - run.g) for group in range(count)]
+def _placed(run: Run, delta: Any, group: str | None, rows: int, g: float | None) -> Any:
+    """What is added to each row of a call, so that ``u + g·(c − u)`` gives its own result and ``δ``."""
+    if group is not None:
+        return _scaled(delta, _weight(run, group, g))
+    count, cond = run.groups[rows]
+    names = ["cond" if index == cond else "uncond" for index in range(count)]
+    parts = [_scaled(delta, _weight(run, name, g if count > 1 else None)) for name in names]
+    return [one for part in parts for one in part] if isinstance(delta, list) else torch.cat(parts)
+
+
+def _weight(run: Run, group: str, g: float | None) -> float:
+    if run.calls and run.calls[0] != "cond":
+        return 1 / g if group == "cond" and g is not None else 0.0
+    if run.norm and g not in (None, 1):
+        return 1 / (1 - g) if group == "uncond" else 0.0
+    return 1.0
 
 
 def _scaled(delta: Any, weight: float) -> Any:

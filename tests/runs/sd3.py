@@ -68,7 +68,7 @@ RUNS = {
         ),
         PATH,
         IMAGE,
-        aside="skip_layers",
+        aside=("skip_layers",),
     ),
     "StableDiffusion3Pipeline: IP-Adapter": Run(
         _pipe("StableDiffusion3Pipeline", transformer=lambda: strong(with_ip_adapter)),

@@ -115,13 +115,12 @@ class Convention:
             read. Any combination whose weights sum to 1 is served either way.
         unless: name of a local variable which, if it is set, tells that the pipeline computes something else after all.
         switch: name of the property or, where there is none, of the local variable that tells whether CFG is on.
-        scale: the same for g.
+        scale: the same for g, or one name for each prediction of a network that makes several.
         on_above: where nothing of that name tells, CFG is on if g is above this.
         from_cond: whether the pipeline computes ``c + g·(c − u)``, which is that formula for ``g + 1``.
         norm: whether the pipeline compares the result with the prompt's own prediction (to bring it to its norm, say),
             which must then return as it is. Of use with ``calls`` that begin with the prompt's, or if ``formula`` is
             None and there are two groups.
-        then: the group of any further calls in the same step, if the pipeline guides by more than the prompts.
         log_sigma: whether the pipeline passes the logarithm of the noise level where others pass the timestep.
         guess: whether nobody has read the pipeline: its calls are then checked, as far as they tell.
         impossible: why a pipeline cannot be guided while CFG is on, as it is configured: its weights do not sum to 1,
@@ -134,10 +133,9 @@ class Convention:
     formula: str | None = "classifier_free"
     unless: str = ""
     switch: str = "do_classifier_free_guidance"
-    scale: str = "guidance_scale"
+    scale: str | tuple[str, ...] = "guidance_scale"
     on_above: float | None = None
     from_cond: bool = False
-    then: str | None = None
     norm: bool = False
     log_sigma: bool = False
     guess: bool = False
@@ -181,8 +179,8 @@ class Family:
             arguments of ``forward``; 0 if they are of unequal size.
         variance: whether the second half of the output's channels is a variance, which is not guided.
         predictions: how many of the outputs are predictions (of video and audio, say).
-        aside: an argument of ``forward`` which, if it is given, makes the call one for a prediction of another kind,
-            which the pipeline compares with the prompt's: of a network with fewer layers, say.
+        aside: arguments of ``forward`` any of which, if it is given, makes the call one for a prediction of another
+            kind, which the pipeline compares with the prompt's: of a network with fewer layers, say.
         prepares: whether a call of ``forward`` only fills a cache, and predicts nothing, from its arguments.
         text_entry: path of the first module at which the rows of the prompt and of the negative prompt
             begin to differ, or ``None`` if they differ from the start.
@@ -214,7 +212,7 @@ class Family:
     frames: Callable[[Any, Mapping[str, Any]], int] = one_frame
     variance: Callable[[Any], bool] = no_variance
     predictions: int = 1
-    aside: str | None = None
+    aside: tuple[str, ...] = ()
     prepares: Callable[[Mapping[str, Any]], bool] = prepares_nothing
     text_entry: Callable[[nn.Module], str | None] = no_entry
     trunk_arguments: tuple[str, ...] = ()

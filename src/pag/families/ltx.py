@@ -116,7 +116,8 @@ LTX2 = Family(
     ),
     frames=frames,
     predictions=2,
-    convention=Convention(formula=None, then="other"),
+    aside=("spatio_temporal_guidance_blocks", "isolate_modalities"),
+    convention=Convention(formula=None, norm=True, scale=("guidance_scale", "audio_guidance_scale")),
     conventions={name: Convention(groups=("cond",)) for name in ("LTX2DFRPipeline", "LTX2DFRTemporalRefinePipeline")},
 )
 

@@ -42,7 +42,7 @@ SD3 = Family(
     ),
     image=image,
     shift=lambda attending: 0,
-    aside="skip_layers",
+    aside=("skip_layers",),
     convention=Convention(unless="skip_guidance_layers"),
 )
 
