@@ -100,7 +100,7 @@ class Formula(BaseGuidance):
 
     @property
     def is_conditional(self) -> bool:
-        return self._count_prepared != 2
+        return self.active_predictions()[self._count_prepared - 1] != "u"
 
     def active_predictions(self) -> list[str]:
         return ["c", "u", "p"] if self._g is not None else ["c", "p"]
