@@ -172,16 +172,15 @@ def _backend_of(processor: Any) -> Any:
 
 
 def _with_native_backend(processor: Any, call: Call, *args: Any, **kwargs: Any) -> Any:
-    own = vars(processor).get("_attention_backend")
+    own = vars(processor)
+    before = {name: own[name] for name in ("_attention_backend",) if name in own}
     processor._attention_backend = AttentionBackendName.NATIVE
     try:
         with attention_backend(AttentionBackendName.NATIVE):  # for processors that have no say in it
             return call(*args, **kwargs)
     finally:
-        if own is None:
-            del processor._attention_backend
-        else:
-            processor._attention_backend = own
+        del processor._attention_backend
+        own.update(before)
 
 
 def uncompiled(model: nn.Module) -> nn.Module:
