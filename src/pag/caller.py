@@ -96,8 +96,8 @@ class PipelineCaller:
         self._pipe, variables = running_pipeline(self._given)
         self._check_guider()
         convention = self._convention
-        named = (convention.switch, *self._scales, convention.unless, convention.groups_with[0])
-        wanted = ("t", "guidance_rescale", *named)
+        named = (convention.switch, *self._scales, convention.unless, convention.truncated)
+        wanted = ("t", "guidance_rescale", *named, convention.groups_with[0])
         self._locals = {name: variables[name] for name in wanted if name in variables}
         if self._declared is not False and (reason := convention.impossible(self._pipe)):
             raise TypeError(f"{type(self._pipe).__name__} cannot be guided with classifier-free guidance on: {reason}.")
@@ -231,6 +231,8 @@ class PipelineCaller:
     def _declared(self) -> bool | None:
         if (guider := self._guider) is not None:
             return guider.num_conditions > 1
+        if self._locals.get(self._convention.truncated):
+            return False
         declared, above = self._value(self._convention.switch), self._convention.on_above
         if declared is None and above is not None and self._known_scale is not None:
             return self._known_scale - self._convention.from_cond > above

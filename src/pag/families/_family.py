@@ -115,6 +115,7 @@ class Convention:
             read. Any combination whose weights sum to 1 is served either way.
         unless: name of a local variable which, if it is set, tells that the pipeline computes something else after all.
         switch: name of the property or, where there is none, of the local variable that tells whether CFG is on.
+        truncated: name of a local variable which, if it is true, tells that CFG is off in this step after all.
         scale: the same for g, or one name for each prediction of a network that makes several.
         on_above: where nothing of that name tells, CFG is on if g is above this.
         from_cond: whether the pipeline computes ``c + g·(c − u)``, which is that formula for ``g + 1``.
@@ -133,6 +134,7 @@ class Convention:
     formula: str | None = "classifier_free"
     unless: str = ""
     switch: str = "do_classifier_free_guidance"
+    truncated: str = ""
     scale: str | tuple[str, ...] = "guidance_scale"
     on_above: float | None = None
     from_cond: bool = False
