@@ -3,7 +3,14 @@
 from typing import Any
 
 import torch
-from diffusers import HunyuanDiT2DModel, PixArtTransformer2DModel
+from diffusers import (
+    AllegroTransformer3DModel,
+    HunyuanDiT2DModel,
+    LatteTransformer3DModel,
+    Lumina2Transformer2DModel,
+    LuminaNextDiT2DModel,
+    PixArtTransformer2DModel,
+)
 from torch import Generator
 
 from tests.denoisers._network import Network, randn
@@ -76,6 +83,118 @@ def _hunyuan_inputs(rows: int, generator: Generator) -> dict[str, Any]:
     }
 
 
+def _lumina(**config: Any) -> LuminaNextDiT2DModel:
+    tiny: dict[str, Any] = {
+        "sample_size": 8,
+        "hidden_size": 32,
+        "num_layers": 3,
+        "num_attention_heads": 4,
+        "num_kv_heads": 2,
+        "multiple_of": 16,
+        "cross_attention_dim": 16,
+    }
+    return LuminaNextDiT2DModel(**(tiny | config))
+
+
+def _lumina_inputs(rows: int, generator: Generator) -> dict[str, Any]:
+    text = _pixart_inputs(rows, generator)
+    return {
+        "hidden_states": text["hidden_states"],
+        "timestep": torch.full((rows,), 0.5),
+        "encoder_hidden_states": text["encoder_hidden_states"],
+        "encoder_mask": text["encoder_attention_mask"],
+        "image_rotary_emb": torch.polar(torch.ones(4, 4, 4), randn(generator, 4, 4, 4)),
+        "cross_attention_kwargs": {"base_sequence_length": 16},
+    }
+
+
+def _lumina2(**config: Any) -> Lumina2Transformer2DModel:
+    tiny: dict[str, Any] = {
+        "sample_size": 8,
+        "in_channels": 4,
+        "hidden_size": 24,
+        "num_layers": 2,
+        "num_refiner_layers": 1,
+        "num_attention_heads": 2,
+        "num_kv_heads": 1,
+        "multiple_of": 16,
+        "axes_dim_rope": (4, 4, 4),
+        "axes_lens": (32, 16, 16),
+        "cap_feat_dim": 16,
+    }
+    return Lumina2Transformer2DModel(**(tiny | config))
+
+
+def _lumina2_inputs(rows: int, generator: Generator) -> dict[str, Any]:
+    lengths = torch.tensor([5, 3])[:rows, None]
+    return {
+        "hidden_states": randn(generator, rows, 4, 8, 8),
+        "timestep": torch.full((rows,), 0.5),
+        "encoder_hidden_states": randn(generator, rows, 5, 16),
+        "encoder_attention_mask": (torch.arange(5) < lengths).long(),
+    }
+
+
+def _lumina2_equal_inputs(rows: int, generator: Generator) -> dict[str, Any]:
+    return _lumina2_inputs(rows, generator) | {"encoder_attention_mask": torch.ones(rows, 5, dtype=torch.long)}
+
+
+def _latte(**config: Any) -> LatteTransformer3DModel:
+    tiny: dict[str, Any] = {
+        "num_attention_heads": 2,
+        "attention_head_dim": 8,
+        "in_channels": 4,
+        "out_channels": 8,
+        "num_layers": 2,
+        "cross_attention_dim": 16,
+        "attention_bias": True,
+        "sample_size": 4,
+        "patch_size": 2,
+        "activation_fn": "gelu-approximate",
+        "num_embeds_ada_norm": 1000,
+        "norm_type": "ada_norm_single",
+        "norm_elementwise_affine": False,
+        "caption_channels": 16,
+        "video_length": 3,
+    }
+    return LatteTransformer3DModel(**(tiny | config))
+
+
+def _latte_inputs(rows: int, generator: Generator) -> dict[str, Any]:
+    return {
+        "hidden_states": randn(generator, rows, 4, 3, 4, 4),
+        "timestep": torch.full((rows,), 500),
+        "encoder_hidden_states": randn(generator, rows, 5, 16),
+    }
+
+
+def _allegro(**config: Any) -> AllegroTransformer3DModel:
+    tiny: dict[str, Any] = {
+        "num_attention_heads": 2,
+        "attention_head_dim": 12,
+        "num_layers": 3,
+        "cross_attention_dim": 24,
+        "sample_height": 4,
+        "sample_width": 4,
+        "sample_frames": 3,
+        "caption_channels": 16,
+    }
+    return AllegroTransformer3DModel(**(tiny | config))
+
+
+def _allegro_inputs(rows: int, generator: Generator) -> dict[str, Any]:
+    text = _pixart_inputs(rows, generator)
+    angles = [randn(generator, size, 4) for size in (3, 2, 2)]
+    positions = torch.cartesian_prod(*(torch.arange(size) for size in (3, 2, 2)))
+    return _latte_inputs(rows, generator) | {
+        "encoder_attention_mask": text["encoder_attention_mask"],
+        "image_rotary_emb": (
+            [(angle.cos(), angle.sin()) for angle in angles],
+            [axis[None] for axis in positions.unbind(1)],
+        ),
+    }
+
+
 _HUNYUAN_TEXT = (
     "encoder_hidden_states",
     "text_embedding_mask",
@@ -116,4 +235,37 @@ NETWORKS = {
         tables=("image_rotary_emb",),
         uncond=_HUNYUAN_TEXT,
     ),
+    "lumina next": Network(
+        _lumina,
+        _lumina_inputs,
+        ("layers.0.attn1", "layers.2.attn1"),
+        tables=("image_rotary_emb", "cross_attention_kwargs"),
+        uncond=("encoder_hidden_states", "encoder_mask"),
+        variance=True,
+    ),
+    "lumina 2": Network(
+        _lumina2,
+        _lumina2_inputs,
+        ("noise_refiner.0.attn", "layers.0.attn", "layers.1.attn"),
+        {
+            "noise_refiner.0.attn": None,
+            "layers.0.attn": (slice(5, 21), slice(3, 19)),
+            "layers.1.attn": (slice(5, 21), slice(3, 19)),
+        },
+        xfail={"cost": "the network asks its mask how long the text is"},
+    ),
+    "lumina 2: texts of one length": Network(
+        _lumina2,
+        _lumina2_equal_inputs,
+        ("layers.1.attn",),
+        slice(5, 21),
+        xfail={"cost": "the network asks its mask how long the text is"},
+    ),
+    "latte": Network(
+        _latte,
+        _latte_inputs,
+        ("transformer_blocks.0.attn1", "temporal_transformer_blocks.0.attn1", "transformer_blocks.1.attn1"),
+        variance=True,
+    ),
+    "allegro": Network(_allegro, _allegro_inputs, _BLOCKS, tables=("image_rotary_emb",), frames=3, uncond=_TEXT),
 }

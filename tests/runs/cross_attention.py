@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from diffusers import HunyuanDiT2DControlNetModel
+from diffusers import FlowMatchEulerDiscreteScheduler, HunyuanDiT2DControlNetModel
 
 from tests import zoo
 from tests.denoisers import NETWORKS
@@ -66,6 +66,32 @@ def _hunyuan_arguments(**arguments: Any) -> dict[str, Any]:
     return given | arguments
 
 
+def _lumina(name: str, network: str) -> Any:
+    transformer = strong(NETWORKS[network].make)
+    return pipeline(name, transformer=transformer, scheduler=FlowMatchEulerDiscreteScheduler())
+
+
+def _lumina_arguments(**arguments: Any) -> dict[str, Any]:
+    return masked_embeddings() | {"height": 64, "width": 64} | arguments
+
+
+def _latte() -> Any:
+    return pipeline("LattePipeline", transformer=strong(NETWORKS["latte"].make), scheduler=zoo.ddim())
+
+
+def _latte_arguments() -> dict[str, Any]:
+    given = {name: value for name, value in masked_embeddings().items() if not name.endswith("mask")}
+    return given | {"height": 32, "width": 32, "video_length": 3, "clean_caption": False}
+
+
+def _allegro() -> Any:
+    return pipeline("AllegroPipeline", transformer=strong(NETWORKS["allegro"].make), scheduler=zoo.ddim())
+
+
+def _allegro_arguments() -> dict[str, Any]:
+    return masked_embeddings() | {"height": 32, "width": 32, "num_frames": 12, "clean_caption": False}
+
+
 PATH = "transformer_blocks.1.attn1"
 
 RUNS = {
@@ -94,4 +120,49 @@ RUNS = {
         "blocks.2.attn1",
         variance=True,
     ),
+    "LuminaPipeline": Run(
+        lambda: _lumina("LuminaPipeline", "lumina next"),
+        lambda: _lumina_arguments(clean_caption=False),
+        "layers.1.attn1",
+        groups={2: (2, 0)},
+        variance=True,
+    ),
+    "LuminaPipeline: no CFG": Run(
+        lambda: _lumina("LuminaPipeline", "lumina next"),
+        lambda: _lumina_arguments(clean_caption=False, guidance_scale=1.0),
+        "layers.1.attn1",
+        variance=True,
+    ),
+    "Lumina2Pipeline": Run(
+        lambda: _lumina("Lumina2Pipeline", "lumina 2"),
+        _lumina_arguments,
+        "layers.1.attn",
+        slice(TEXT, TEXT + 16),
+        calls=("cond", "uncond"),
+        g=4.0,
+        norm=True,
+    ),
+    "Lumina2Pipeline: no normalization": Run(
+        lambda: _lumina("Lumina2Pipeline", "lumina 2"),
+        lambda: _lumina_arguments(cfg_normalization=False),
+        "layers.1.attn",
+        slice(TEXT, TEXT + 16),
+        calls=("cond", "uncond"),
+    ),
+    "Lumina2Pipeline: no CFG": Run(
+        lambda: _lumina("Lumina2Pipeline", "lumina 2"),
+        lambda: _lumina_arguments(guidance_scale=1.0),
+        "layers.1.attn",
+        slice(TEXT, TEXT + 16),
+    ),
+    # Only the first of two steps has CFG, in which there is nothing to see of it but the formula.
+    "Lumina2Pipeline: truncated": Run(
+        lambda: _lumina("Lumina2Pipeline", "lumina 2"),
+        lambda: _lumina_arguments(cfg_trunc_ratio=0.5, cfg_normalization=False),
+        "layers.1.attn",
+        slice(TEXT, TEXT + 16),
+        calls=("cond", "uncond", "cond"),
+    ),
+    "LattePipeline": Run(_latte, _latte_arguments, PATH, variance=True),
+    "AllegroPipeline": Run(_allegro, _allegro_arguments, PATH),
 }
