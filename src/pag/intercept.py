@@ -196,12 +196,19 @@ def input_names(module: nn.Module) -> tuple[str, ...]:
 
 
 def predictions_of(output: Any, count: int) -> list[Tensor]:
-    """The first of what a denoiser returned: its predictions, one entry of the first dimension for each row."""
-    return [_stacked(output[index]) for index in range(count)]
+    """The first of what a denoiser returned: its predictions, one entry of the first dimension for each row.
+
+    There may be fewer than its class can make, if it was asked for no audio, say.
+    """
+    if isinstance(output, Tensor):
+        return [output]
+    return [_stacked(output[index]) for index in range(min(count, len(output)))]
 
 
 def with_predictions(output: Any, predictions: Sequence[Tensor]) -> Any:
     """The same output with other predictions."""
+    if isinstance(output, Tensor):
+        return predictions[0]
     old = [output[index] for index in range(len(predictions))]
     new = [
         list(value.unbind()) if isinstance(before, list) else value

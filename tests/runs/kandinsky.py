@@ -49,6 +49,28 @@ def _picture() -> dict[str, Any]:
     return {"image": zoo.picture(size=32)}
 
 
+def _embeddings6() -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(5)
+    given: dict[str, Any] = {"height": 32, "width": 32, "num_frames": 9}
+    for prefix, length in (("", 5), ("negative_", 4)):
+        given[f"{prefix}prompt_embeds"] = torch.randn(1, length, 16, generator=generator)
+        given[f"{prefix}pooled_prompt_embeds"] = torch.randn(1, 8, generator=generator)
+    return given
+
+
+def _pipe6() -> Any:
+    pipe = pipeline(
+        "Kandinsky6TI2VAPipeline",
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=7.0),
+        transformer=strong(NETWORKS["kandinsky6"].make),
+        vae=vae(),
+    )
+    pipe.audio_vae = pipe.vocoder = object()  # for the waveform, which nobody asks for
+    return pipe
+
+
+PATH6 = "visual_transformer_blocks.1.video_dec_block.self_attention"
+
 RUNS = {
     "Kandinsky5T2VPipeline": Run(
         lambda: _pipe("Kandinsky5T2VPipeline"), lambda: _embeddings() | {"num_frames": 9}, PATH, calls=CALLS
@@ -70,5 +92,17 @@ RUNS = {
         lambda: _embeddings() | _picture(),
         PATH,
         calls=CALLS,
+    ),
+    "Kandinsky6TI2VAPipeline": Run(_pipe6, _embeddings6, PATH6, calls=CALLS, predictions=2),
+    "Kandinsky6TI2VAPipeline: the audio": Run(
+        _pipe6,
+        lambda: _embeddings6() | _picture(),
+        PATH6,
+        calls=CALLS,
+        predictions=2,
+        output=lambda output: output[1],
+    ),
+    "Kandinsky6TI2VAPipeline: silent, no CFG": Run(
+        _pipe6, lambda: _embeddings6() | _picture() | {"guidance_scale": 1.0, "sample_audio": False}, PATH6
     ),
 }
