@@ -245,7 +245,7 @@ class PipelineCaller:
     def _scale_of(self, prediction: int) -> float | None:
         if (guider := self._guider) is not None:
             return guider.guidance_scale + int(guider.use_original_formulation)
-        value = self._value(self._scales[prediction])
+        value = self._value(self._scales[min(prediction, len(self._scales) - 1)])
         return value + float(self._convention.from_cond) if isinstance(value, float | int) else None
 
     def starts_equal(self, rows: Rows, inputs: list[Any]) -> bool:
