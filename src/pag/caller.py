@@ -60,8 +60,8 @@ class PipelineCaller:
 
     def __init__(self, pipe: Any, convention: Convention) -> None:
         self._given = self._pipe = pipe
-        self._check_guider()
         self._locals: Mapping[str, Any] = {}
+        self._check_guider()
         self._convention = convention
         self._run: object = None
         self._starts_equal = False
@@ -94,11 +94,11 @@ class PipelineCaller:
     @torch.compiler.disable  # pyright: ignore[reportUntypedFunctionDecorator, reportArgumentType]
     def _look(self, sample: Any, role: str | None) -> Any:
         self._pipe, variables = running_pipeline(self._given)
-        self._check_guider()
         convention = self._convention
         named = (convention.switch, *self._scales, convention.unless, convention.truncated)
-        wanted = ("t", "guidance_rescale", *named, convention.groups_with[0])
+        wanted = ("t", "guider", "guidance_rescale", *named, convention.groups_with[0])
         self._locals = {name: variables[name] for name in wanted if name in variables}
+        self._check_guider()
         if self._declared is not False and (reason := convention.impossible(self._pipe)):
             raise TypeError(f"{type(self._pipe).__name__} cannot be guided with classifier-free guidance on: {reason}.")
         return self._groups(sample, role)
@@ -210,8 +210,9 @@ class PipelineCaller:
 
     @property
     def _guider(self) -> Any:
-        """The component that combines the predictions, if the pipeline leaves it to one."""
-        return getattr(self._pipe, "guider", None)
+        """The component that combines the predictions, if the pipeline leaves it to one, and it is enabled."""
+        guider = self._value("guider")  # a local variable where the pipeline chooses between two
+        return guider if guider is not None and guider._enabled else None
 
     def _check_guider(self) -> None:
         guider = self._guider

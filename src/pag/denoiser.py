@@ -133,6 +133,8 @@ class GuidedDenoiser:
     def _grow(self, rows: Rows, name: str, value: Any) -> Any:
         if name in self._family.row_lists and value is not None:
             return rows.grow_list(name, value)
+        if name in self._family.layered_arguments and isinstance(value, Tensor):
+            value = list(value.unbind())
         if name in self._family.row_arguments:
             return rows.grow(name, value, folded=name in self._family.folded_arguments)
         if isinstance(value, dict):

@@ -22,6 +22,7 @@ from tests.denoisers import (
     sana,
     sd3,
     single_stream,
+    two_stacks,
     unet,
     wan,
 )
@@ -39,6 +40,7 @@ NETWORKS: dict[str, Network] = {
     **flux2.NETWORKS,
     **qwen.NETWORKS,
     **single_stream.NETWORKS,
+    **two_stacks.NETWORKS,
     **cogview.NETWORKS,
     **wan.NETWORKS,
     **ltx.NETWORKS,

@@ -23,6 +23,7 @@ from pag.families import (
     sana,
     sd3,
     single_stream,
+    two_stacks,
     unet,
     wan,
 )
@@ -44,6 +45,7 @@ FAMILIES: tuple[Family, ...] = (
     *flux2.FAMILIES,
     *qwen.FAMILIES,
     *single_stream.FAMILIES,
+    *two_stacks.FAMILIES,
     *cogview.FAMILIES,
     *wan.FAMILIES,
     *ltx.FAMILIES,

@@ -166,6 +166,8 @@ class Family:
             without a batch dimension must never be indexed because its size happens to fit.
         folded_arguments: those of them that may carry several entries per row, one after the other (the frames of a
             video, say).
+        layered_arguments: those of them whose first dimension is a layer of the text encoder, and the second the row;
+            the network takes one layer at a time, so that a list of layers will do.
         row_lists: arguments of ``forward`` that are lists with one item for each row.
         row_tables: arguments inside the network that carry rows although they are named as tables are that do not
             (rotary embeddings, ids).
@@ -204,6 +206,7 @@ class Family:
     timestep: str = "timestep"
     row_arguments: tuple[str, ...] = ROWS
     folded_arguments: tuple[str, ...] = ()
+    layered_arguments: tuple[str, ...] = ()
     row_lists: tuple[str, ...] = ()
     row_tables: tuple[str, ...] = ()
     row_stacks: tuple[str, ...] = ()
