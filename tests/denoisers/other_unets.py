@@ -44,8 +44,7 @@ def _motion_inputs(rows: int, generator: Generator) -> dict[str, Any]:
     }
 
 
-def motion_xl() -> UNetMotionModel:
-    """The U-Net of AnimateDiff on Stable Diffusion XL."""
+def _motion_xl() -> UNetMotionModel:
     return _motion(
         addition_embed_type="text_time", addition_time_embed_dim=4, projection_class_embeddings_input_dim=16 + 6 * 4
     )
@@ -80,7 +79,8 @@ def _video_inputs(rows: int, generator: Generator) -> dict[str, Any]:
     }
 
 
-def _plain(**config: Any) -> UNet2DModel:
+def plain(**config: Any) -> UNet2DModel:
+    """A U-Net without text."""
     tiny: dict[str, Any] = {
         "sample_size": 8,
         "block_out_channels": (16, 32),
@@ -182,7 +182,7 @@ NETWORKS = {
         tables=("timestep",),
     ),
     "animatediff_xl": Network(
-        motion_xl,
+        _motion_xl,
         _motion_xl_inputs,
         (_SPATIAL,),
         tables=("timestep",),
@@ -194,9 +194,9 @@ NETWORKS = {
         (_SPATIAL, "mid_block.attentions.0.temporal_transformer_blocks.0.attn1"),
         tables=("timestep",),
     ),
-    "unet2d": Network(_plain, _plain_inputs, (_MID, "down_blocks.1.attentions.0"), tables=("timestep",), uncond=()),
+    "unet2d": Network(plain, _plain_inputs, (_MID, "down_blocks.1.attentions.0"), tables=("timestep",), uncond=()),
     "unet2d_variance": Network(
-        lambda: _plain(out_channels=6, num_class_embeds=10),
+        lambda: plain(out_channels=6, num_class_embeds=10),
         _labelled_inputs,
         (_MID,),
         tables=("timestep",),

@@ -144,6 +144,7 @@ KANDINSKY3 = Family(
     layers=0.5,
     scale=3.0,
     source=_BY_ANALOGY.format("the layer behind the middle, which has none of its own"),
+    convention=Convention(formula=None),  # its pipelines compute (g + 1)·c − g·u
 )
 
 SOUND = Family(
