@@ -1,4 +1,4 @@
-"""Guidance on compiled transformers: whole networks in one graph each, with guidance switched on and off between calls."""
+"""Guidance on compiled transformers: whole networks in one graph each, with guidance switched on and off."""
 
 from collections.abc import Iterator
 
