@@ -5,21 +5,30 @@ network and of one whose attention is masked densely, which uses nothing of ours
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import pag
+import pag.forward
 from pag.families import Convention
 from tests import masked, zoo
 from tests.denoisers import NETWORKS, Network
+from tests.denoisers._network import strong
 
 G, S = 4.0, 3.0
 
 every_network = pytest.mark.parametrize("name", NETWORKS)
 with_and_without_cfg = pytest.mark.parametrize("g", [0.0, G], ids=["alone", "cfg"])
+
+
+def gap(network: Network, what: str, request: pytest.FixtureRequest) -> None:
+    if reason := network.xfail.get(what):
+        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
 
 
 class Step:
@@ -88,19 +97,25 @@ def joined(network: Network, name: str, one: Any, other: Any) -> Any:
 
 def by_hand(network: Network, g: float, path: str, given: dict[str, Any]) -> list[Tensor]:
     """The formula of the paper from separate forwards."""
-    model, image = network.model(), network.image_at(path)
-    if g > 1 and isinstance(image, Sequence):
-        image = [*image, *image]
-    with torch.no_grad():
-        plain = predictions(network, model(**given))
-        with masked.perturbs(model, path, image, network.reference):
-            worse = predictions(network, model(**given))
     results: list[Tensor] = []
-    for output, perturbed in zip(plain, worse, strict=True):
-        u, c, p = (*output.chunk(2), perturbed.chunk(2)[1]) if g > 1 else (output, output, perturbed)
+    for u, c, p in zip(*separate(network, network.model(), g, path, given), strict=True):
         guided = u + g * (c - u) if g > 1 else c
         results.append(torch.cat([mean(network, guided + S * (c - p)), rest(network, c)], dim=1))
     return results
+
+
+@torch.no_grad()
+def separate(network: Network, model: nn.Module, g: float, path: str, given: dict[str, Any]) -> list[list[Tensor]]:
+    """The predictions u, c and ĉ, each a list of all that the network predicts."""
+    image = network.image_at(path)
+    if g > 1 and isinstance(image, Sequence):
+        image = [*image, *image]
+    plain = predictions(network, model(**given))
+    with masked.perturbs(model, path, image, network.reference):
+        worse = predictions(network, model(**given))
+    groups = 2 if g > 1 else 1
+    uncond, cond = [one.chunk(groups)[0] for one in plain], [one.chunk(groups)[-1] for one in plain]
+    return [uncond, cond, [one.chunk(groups)[-1] for one in worse]]
 
 
 def difference(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
@@ -170,8 +185,128 @@ def test_every_layer_is_known_by_its_names(name: str):
 @every_network
 def test_the_cost_of_every_layer_is_counted(name: str, request: pytest.FixtureRequest):
     network = NETWORKS[name]
-    if reason := network.xfail.get("cost"):
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+    gap(network, "cost", request)
     costs = pag.layer_costs(network.model())
     assert [cost.site for cost in costs] == list(pag.sites(network.model()))
     assert all(0 <= cost.extra < 1 for cost in costs)
+
+
+@every_network
+def test_what_goes_on_comes_off(name: str):
+    """After a run, and after one that a layer ended: every attribute of every module is the very object that it was."""
+    network = NETWORKS[name]
+    model, path = network.model(), network.paths[0]
+    step, given = Step(model, G), step_arguments(network, G, rows_of(network, path))
+    start, expected, before = zoo.state_of(model), step(network, given), zoo.state_of(model)
+
+    def fail(*_: Any) -> None:
+        raise MemoryError
+
+    with pag.guide(step, S, layers=path):
+        step(network, given)
+    hook = model.get_submodule(path).register_forward_hook(fail)
+    with pytest.raises(MemoryError), pag.guide(step, S, layers=path):
+        step(network, given)
+    hook.remove()
+    after = zoo.state_of(model)
+    for module, attributes in before.items():
+        assert after[module].keys() == attributes.keys(), module
+        kept = {name: value for name, value in attributes.items() if value is start[module][name]}  # by a plain run
+        assert all(after[module][name] is value for name, value in kept.items()), module
+    assert all(a.equal(b) for a, b in zip(step(network, given), expected, strict=True))
+
+
+@every_network
+def test_a_layer_that_cannot_be_reached_is_an_error(name: str):
+    network = NETWORKS[name]
+    path = network.paths[-1]
+    model = strong(network.make)
+    attention: Any = model.get_submodule(path)
+    given = step_arguments(network, G, rows_of(network, path))
+    with pag.guide(Step(model, G), S, layers=path):
+        plain = type(attention).forward
+
+        def elsewhere(self: Any, *args: Any, **kwargs: Any) -> Any:
+            """Attention by an operation that nobody can answer for."""
+            with torch._C.DisableTorchFunction():  # pyright: ignore
+                return plain(self, *args, **kwargs)
+
+        unreached = mock.patch.object(pag.forward, "native_call", return_value=partial(elsewhere, attention))
+        with unreached, pytest.raises(RuntimeError, match="did not reach"):
+            Step(model, G)(network, given)
+
+
+@every_network
+def test_an_image_depends_on_its_own_rows_alone(name: str):
+    network = NETWORKS[name]
+    path = network.paths[-1]
+    count = rows_of(network, path)
+    step, given = Step(network.model(), G), step_arguments(network, G, count)
+    with pag.guide(step, S, layers=path):
+        together = step(network, given)
+        for index in range(count):
+            alone = step(network, rows(network, "", given, [index, count + index], 2 * count))
+            assert difference([one[[index]] for one in together], alone) <= 1e-5
+
+
+def rows(network: Network, name: str, value: Any, chosen: list[int], total: int) -> Any:
+    if name in network.tables:
+        return value
+    if name in network.row_lists:
+        return [value[row] for row in chosen]
+    if isinstance(value, dict):
+        return {key: rows(network, key, item, chosen, total) for key, item in value.items()}  # pyright: ignore
+    if isinstance(value, list | tuple):
+        return type(value)(rows(network, name, item, chosen, total) for item in value)  # pyright: ignore
+    if not isinstance(value, Tensor) or value.ndim == 0:
+        return value
+    return value.unflatten(0, (total, -1))[chosen].flatten(0, 1)
+
+
+@every_network
+@with_and_without_cfg
+def test_half_precision_loses_no_more_than_the_network_does(name: str, g: float, request: pytest.FixtureRequest):
+    """The error is at most the weighted sum of the errors of the predictions: where they are combined nothing is lost.
+
+    But for the rounding of the result.
+    """
+    network = NETWORKS[name]
+    gap(network, "half", request)
+    path = network.paths[-1]
+    given = lower(step_arguments(network, g, rows_of(network, path)))
+    half = strong(network.make).to(torch.bfloat16)
+    parts = separate(network, half, g, path, given)
+    exact = separate(network, network.model(), g, path, higher(given))
+    errors = [
+        [rms(mean(network, a) - mean(network, b)) for a, b in zip(*both, strict=True)]
+        for both in zip(parts, exact, strict=True)
+    ]
+    step = Step(half, g)
+    with pag.guide(step, S, layers=path):
+        guided = step(network, given)
+    weights = (0, 1 + S, S) if g <= 1 else (g - 1, g + S, S)
+    for index, (ours, expected) in enumerate(zip(guided, by_hand(network, g, path, higher(given)), strict=True)):
+        ours, expected = mean(network, ours), mean(network, expected)
+        rounding = rms(expected) * torch.finfo(torch.bfloat16).eps / 2
+        bound = sum(weight * error[index] for weight, error in zip(weights, errors, strict=True))
+        assert rms(ours - expected) <= bound + rounding
+
+
+def lower(value: Any) -> Any:
+    return _cast(value, torch.float32, torch.bfloat16)
+
+
+def higher(value: Any) -> Any:
+    return _cast(value, torch.bfloat16, torch.float32)
+
+
+def _cast(value: Any, given: torch.dtype, wanted: torch.dtype) -> Any:
+    if isinstance(value, dict):
+        return {name: _cast(item, given, wanted) for name, item in value.items()}  # pyright: ignore
+    if isinstance(value, list | tuple):
+        return type(value)(_cast(item, given, wanted) for item in value)  # pyright: ignore
+    return value.to(wanted) if isinstance(value, Tensor) and value.dtype == given else value
+
+
+def rms(value: Tensor) -> float:
+    return value.double().square().mean().sqrt().item()

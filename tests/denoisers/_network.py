@@ -32,7 +32,8 @@ class Network:
         uncond: arguments that differ between the rows of CFG; all others are equal in a pipeline.
         reference: attention modules whose operation is not ``F.scaled_dot_product_attention``: a context manager
             that perturbs all rows at a path by other means than ours, ``(model, path) -> context``.
-        xfail: known gaps and their reasons; ``"cost"`` where a network cannot be counted without weights.
+        xfail: known gaps and their reasons; ``"cost"`` where a network cannot be counted without weights, and
+            ``"half"`` where the network itself does not run in half precision.
     """
 
     make: Callable[[], nn.Module]

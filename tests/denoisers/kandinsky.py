@@ -96,6 +96,7 @@ def _network(make: Any, inputs: Any) -> Network:
         frames=3,
         tables=("visual_rope_pos", "text_rope_pos"),
         uncond=("encoder_hidden_states", "pooled_projections"),
+        xfail={"half": "its time embedding computes in float32, for layers that were cast by hand to half precision"},
     )
 
 

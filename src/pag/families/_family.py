@@ -235,11 +235,12 @@ class Family:
         return self.convention
 
     def recommended(self, model: nn.Module) -> Layers:
-        """The recommended layers of a model."""
-        if isinstance(self.layers, tuple):
-            return self.layers
+        """The recommended layers of a model: those of the family, or the middle one of a model that has none of them."""
         sites = self.sites(model)
-        return sites[min(int(self.layers * len(sites)), len(sites) - 1)].path
+        if isinstance(self.layers, tuple) and any(name in site.path for name in self.layers for site in sites):
+            return self.layers
+        depth = 0.5 if isinstance(self.layers, tuple) else self.layers
+        return sites[min(int(depth * len(sites)), len(sites) - 1)].path
 
     def carries_rows(self, name: str) -> bool:
         """Whether an argument of a module inside the network may carry rows, by its name."""
