@@ -256,3 +256,10 @@ def test_a_predicate_that_chooses_nothing_is_an_error():
 def test_an_empty_choice_is_not_the_default(layers: Any):
     with pytest.raises(ValueError, match="No layer is named"):
         pag.guide(zoo.pipeline(), layers=layers)
+
+
+def test_a_network_without_the_recommended_layers_has_its_middle_one():
+    upscaler = zoo.unet("latent_upscaler")
+    found = pag.sites(upscaler)
+    (recommended,) = [cost.site for cost in pag.layer_costs(upscaler) if cost.recommended]
+    assert recommended == found[len(found) // 2]
