@@ -1,7 +1,7 @@
 """One guided call of the denoiser: grow the batch, share equal rows, perturb, combine, return what came in."""
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, final
 
 import torch
@@ -15,6 +15,7 @@ from pag.guidance import Guidance
 from pag.intercept import (
     Call,
     Override,
+    beside_predictions,
     input_names,
     install,
     predictions_of,
@@ -117,12 +118,31 @@ class GuidedDenoiser:
         positional = [grown[name] for name in self._names[: len(args)]]
         name = type(uncompiled(self._model)).__name__
         doubt = explained(name) if self._unchecked else nullcontext()
-        with doubt, self._forward.running(rows, self._first_stage(rows, arguments), grown):
+        stage = self._first_stage(rows, arguments)
+        with doubt, self._stored(rows, arguments), self._forward.running(rows, stage, grown):
             output = original(*positional, **{name: grown[name] for name in kwargs})
         if self._unchecked:
             check_rows(name, original(*args, **kwargs), output, rows.normal, self._family.predictions)
             self._unchecked = False
+        if self._family.stores:
+            for store in beside_predictions(output, self._family.predictions):
+                rows.trim_store(store)
         return with_predictions(output, self._combine(rows, sample, self._predictions(output), scale))
+
+    @contextmanager
+    def _stored(self, rows: Rows, arguments: dict[str, Any]) -> Generator[None]:
+        """While keys and values of earlier calls hold the perturbed rows as well."""
+        stores = self._stores(arguments)
+        try:
+            for store in stores:
+                rows.grow_store(store)
+            yield
+        finally:
+            for store in stores:
+                rows.trim_store(store)
+
+    def _stores(self, arguments: dict[str, Any]) -> list[Any]:
+        return [store for name in self._family.stores if (store := arguments.get(name)) is not None]
 
     def _scale(self, timestep: Tensor | float | int) -> float:
         # A constant scale must not wait for the device to tell the timestep.
@@ -142,7 +162,8 @@ class GuidedDenoiser:
         return value
 
     def _first_stage(self, rows: Rows, arguments: dict[str, Any]) -> Stage:
-        if not self._share:
+        # Keys and values of earlier calls hold the same rows in all layers.
+        if not self._share or self._stores(arguments):
             return Stage.PARTED
         if self._forward.text_entry is None:
             return Stage.TEXT

@@ -205,6 +205,13 @@ def predictions_of(output: Any, count: int) -> list[Tensor]:
     return [_stacked(output[index]) for index in range(min(count, len(output)))]
 
 
+def beside_predictions(output: Any, count: int) -> list[Any]:
+    """What else a denoiser returned."""
+    return [
+        item for item in list(output.values() if isinstance(output, Mapping) else output)[count:] if item is not None
+    ]
+
+
 def with_predictions(output: Any, predictions: Sequence[Tensor]) -> Any:
     """The same output with other predictions."""
     if isinstance(output, Tensor):

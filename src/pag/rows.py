@@ -100,6 +100,14 @@ class Rows:
         each = [item for item in value for _ in range(count)]
         return [*each, *each[self.span("cond")]]
 
+    def grow_store(self, store: Any) -> None:
+        """Append the perturbed rows to every tensor that an object holds: keys and values of an earlier call."""
+        _replace(store, lambda tensor: torch.cat([tensor, tensor[self.span("cond")]]))
+
+    def trim_store(self, store: Any) -> None:
+        """The inverse of :meth:`grow_store`; tensors without perturbed rows stay as they are."""
+        _replace(store, lambda tensor: tensor[: self.normal] if tensor.shape[0] == self.total else tensor)
+
     def take(self, value: Any, stage: Stage) -> Any:
         """Only the distinct rows of every tensor of a nest."""
 
@@ -184,6 +192,15 @@ def _map(function: Callable[[Tensor], Tensor], value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)([_map(function, item) for item in value])  # pyright: ignore
     return value
+
+
+def _replace(store: Any, function: Callable[[Tensor], Tensor]) -> None:
+    for name, value in list(vars(store).items()):
+        if isinstance(value, Tensor):
+            setattr(store, name, function(value))
+        elif isinstance(value, list):
+            for item in value:  # pyright: ignore
+                _replace(item, function)
 
 
 def _first(value: Any) -> Tensor | None:

@@ -82,7 +82,12 @@ _IMAGE = {"image": zoo.picture(size=8), "strength": 0.9}
 _INPAINT = _IMAGE | {"mask_image": (zoo.picture(channels=1, size=8, seed=8) > 0.5).float()}
 _LONG_CAT = {"prompt": "a", "enable_prompt_rewrite": False}
 _FIBO = {"prompt": '{"edit_instruction": "a"}', "height": 64, "width": 64}
-_GIST = {"prompt_embeds": _embeddings(5, 2, 6), "negative_prompt_embeds": _embeddings(6, 2, 6)}
+_GIST: dict[str, Any] = {
+    "prompt_embeds": _embeddings(5, 2, 6),
+    "negative_prompt_embeds": _embeddings(6, 2, 6),
+    "height": 64,
+    "width": 64,
+}
 
 
 def _long_cat_pipe() -> Any:

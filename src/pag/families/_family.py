@@ -175,6 +175,8 @@ class Family:
             or some that serve every row (of a second timestep, say).
         tables: arguments inside the network that carry no rows although their names do not tell.
         unshared: names of modules inside the blocks that get such a stack as their input, and compute all of it.
+        stores: arguments of ``forward`` that are objects which hold keys and values of earlier calls. They come from an
+            earlier output, beside the predictions, and hold the pipeline's own rows only.
         image: where the image's tokens are among the queries of an attention operation: one slice, or one for each
             row of the call; None if the operation is not the image's self-attention (but attention to the image of an
             IP-Adapter, say).
@@ -212,6 +214,7 @@ class Family:
     row_stacks: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
     unshared: tuple[str, ...] = ()
+    stores: tuple[str, ...] = ()
     image: Callable[[Attending], slice | Sequence[slice] | None] = every_token
     shift: Callable[[Attending], int] = extra_keys_first
     frames: Callable[[Any, Mapping[str, Any]], int] = one_frame

@@ -50,6 +50,7 @@ FLUX_2 = Family(
         "transformer_blocks",
         "single_transformer_blocks",
     ),
+    stores=("kv_cache",),
     image=image,
     convention=Convention(groups=("cond",)),
     conventions={"Flux2KleinPipeline": TWO_CALLS, "Flux2KleinInpaintPipeline": TWO_CALLS},
