@@ -251,7 +251,7 @@ def _without(model: nn.Module, path: str, landmarks: set[str], unshared: Sequenc
     if path in landmarks or path.rpartition(".")[2] in unshared:
         return
     # A list of modules is never called itself.
-    if isinstance(module, nn.ModuleList) or any(_holds(path, landmark) for landmark in landmarks):
+    if isinstance(module, nn.ModuleList | nn.ModuleDict) or any(_holds(path, landmark) for landmark in landmarks):
         for name, _ in module.named_children():
             yield from _without(model, f"{path}.{name}", landmarks, unshared)
     else:

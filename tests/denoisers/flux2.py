@@ -3,10 +3,11 @@
 from typing import Any
 
 import torch
-from diffusers import Flux2Transformer2DModel
+from diffusers import Flux2Transformer2DModel, Flux3Transformer2DModel
 from torch import Generator
 
 from tests.denoisers._network import Network, randn
+from tests.masked import Image
 
 TEXT = 5
 IDS = torch.cartesian_prod(torch.zeros(1), torch.arange(4.0), torch.arange(4.0), torch.zeros(1))
@@ -46,10 +47,47 @@ def _inputs(rows: int, generator: Generator) -> dict[str, Any]:
     return _klein_inputs(rows, generator) | {"guidance": torch.full((rows,), 4.0)}
 
 
+def flux_3(**config: Any) -> Flux3Transformer2DModel:
+    """A network of Flux 3."""
+    tiny: dict[str, Any] = {
+        "in_channels": 4,
+        "cond_in_channels": 4,
+        "num_layers": 2,
+        "num_single_layers": 2,
+        "attention_head_dim": 16,
+        "num_attention_heads": 2,
+        "joint_attention_dim": 16,
+        "timestep_channels": 16,
+        "axes_dims_rope": (4, 4, 4, 4),
+    }
+    return Flux3Transformer2DModel(**(tiny | config))
+
+
+def _inputs_3(rows: int, generator: Generator) -> dict[str, Any]:
+    return _klein_inputs(rows, generator) | {"img_ids": IDS, "txt_ids": torch.zeros(TEXT, 4)}
+
+
+def _referring(rows: int, generator: Generator) -> dict[str, Any]:
+    images = {"image_cond_hidden_states": randn(generator, rows, 6, 4), "image_cond_ids": torch.ones(6, 4)}
+    return _inputs_3(rows, generator) | images | {"target_timestep": torch.full((rows,), 0.25)}
+
+
 _PATHS = ("transformer_blocks.1.attn", "single_transformer_blocks.0.attn", "single_transformer_blocks.1.attn")
 _TABLES = ("img_ids", "txt_ids")
+
+_PATHS_3 = ("mode_blocks.image.1.attn", "single_transformer_blocks.0.attn", "single_transformer_blocks.1.attn")
+_IMAGE_3: dict[str, Image] = {path: slice(TEXT, TEXT + 16) if "single" in path else None for path in _PATHS_3}
+_REFERRING_IMAGE: dict[str, Image] = {path: slice(TEXT, TEXT + 22) if "single" in path else None for path in _PATHS_3}
 
 NETWORKS = {
     "flux2": Network(make, _inputs, _PATHS, slice(TEXT, TEXT + 16), _TABLES),
     "flux2: klein": Network(klein, _klein_inputs, _PATHS, slice(TEXT, TEXT + 16), _TABLES),
+    "flux3": Network(flux_3, _inputs_3, _PATHS_3, _IMAGE_3, _TABLES),
+    "flux3: reference images, flow map": Network(
+        lambda: flux_3(flow_map=True),
+        _referring,
+        _PATHS_3,
+        _REFERRING_IMAGE,
+        (*_TABLES, "image_cond_ids"),
+    ),
 }

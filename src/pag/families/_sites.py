@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from functools import reduce
 from typing import Any
 
 from torch import nn
@@ -36,7 +37,7 @@ def transformer_sites(
 
 
 def _attentions(model: nn.Module, stack: str) -> Iterator[tuple[int, str, nn.Module]]:
-    blocks: Any = getattr(model, stack, ())
+    blocks: Any = reduce(lambda module, name: getattr(module, name, ()), stack.split("."), model)
     for index, block in enumerate(blocks):
         for path, module in block.named_modules(prefix=f"{stack}.{index}"):
             if hasattr(module, "processor"):
