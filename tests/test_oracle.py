@@ -1,13 +1,17 @@
 """The installed diffusers' own PAG pipelines give the same latents as guidance on its plain pipelines."""
 
+import copy
+import re
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from diffusers.callbacks import SDCFGCutoffCallback
 from torch import Tensor
 
 import pag
-from tests import zoo
+from tests import reference, zoo
+from tests.denoisers import NETWORKS
 
 TOLERANCE = 1e-4
 """Relative to the largest latent."""
@@ -23,7 +27,9 @@ def compare(plain: str, kind: str = "sd15", *, settings: dict[str, Any] | None =
     parts: dict[str, Any] = {"unet": network(kind), "vae": autoencoder(), **arguments.pop("components", {})}
     settings = {"pag_scale": 3.0, "pag_applied_layers": ["mid"], "pag_adaptive_scale": 0.0} | (settings or {})
     given = {**zoo.prompts(), **arguments}
-    theirs, ours = zoo.pipeline(peer(plain.removesuffix("Pipeline")), **parts), zoo.pipeline(plain, **parts)
+    # Some of them stay perturbed when they return latents.
+    theirs = zoo.pipeline(peer(plain.removesuffix("Pipeline")), **(parts | {"unet": copy.deepcopy(parts["unet"])}))
+    ours = zoo.pipeline(plain, **parts)
     theirs.set_pag_applied_layers(layers := settings.pop("pag_applied_layers"))
     expected = zoo.sample(theirs, **settings, **given)
     with pag.guide(ours, settings["pag_scale"], layers=layers, adaptive_scale=settings["pag_adaptive_scale"]):
@@ -39,12 +45,8 @@ def test_the_comparison_sees_guidance():
 
 
 def peer(name: str) -> str:
-    """`StableDiffusionImg2Img` is `StableDiffusionPAGImg2ImgPipeline`, the others carry the word at their end."""
-    if name.endswith(("Img2Img", "Inpaint")) and "ControlNet" not in name:
-        return name.replace("StableDiffusion", "StableDiffusionPAG") + "Pipeline"
-    if name.endswith("ControlNetInpaint"):
-        return name.removesuffix("Inpaint") + "PAGInpaintPipeline"
-    return name + "PAGPipeline"
+    """`StableDiffusionImg2Img` is `StableDiffusionPAGImg2ImgPipeline`."""
+    return re.sub(r"(Img2Img|Inpaint)?$", r"PAG\1Pipeline", name, count=1)
 
 
 LAYERS = [
@@ -130,6 +132,64 @@ def test_controlnet_inpainting(guidance_scale: float):
     )
 
 
+def xl(cls: str, kind: str = "sdxl", **arguments: Any) -> None:
+    """Compare pipelines that take pooled embeddings on top."""
+    sizes: dict[str, Any] = {"height": 2 * zoo.SIZE, "width": 2 * zoo.SIZE}
+    compare(cls, kind, **zoo.pooled(), **(sizes | arguments))
+
+
+@with_and_without_cfg
+class TestXL:
+    @pytest.mark.parametrize(
+        "layers", [["mid"], ["mid_block.attentions.0.transformer_blocks.1"], ["up_blocks.0"]], ids=str
+    )
+    def test_text_to_image(self, layers: list[str], guidance_scale: float):
+        xl("StableDiffusionXLPipeline", settings={"pag_applied_layers": layers}, guidance_scale=guidance_scale)
+
+    def test_guidance_rescale(self, guidance_scale: float):
+        xl("StableDiffusionXLPipeline", guidance_rescale=0.7, guidance_scale=guidance_scale)
+
+    def test_adaptive_scale(self, guidance_scale: float):
+        xl("StableDiffusionXLPipeline", settings={"pag_adaptive_scale": 0.001}, guidance_scale=guidance_scale)
+
+    def test_image_to_image(self, guidance_scale: float):
+        images: dict[str, Any] = {"image": zoo.picture(), "strength": 0.75}
+        compare("StableDiffusionXLImg2ImgPipeline", "sdxl", **zoo.pooled(), **images, guidance_scale=guidance_scale)
+
+    @pytest.mark.parametrize("kind", ["sdxl", "sdxl_inpaint"])
+    def test_inpainting(self, kind: str, guidance_scale: float):
+        mask = (zoo.picture(channels=1) > 0.5).float()
+        images: dict[str, Any] = {"image": zoo.picture(), "mask_image": mask, "strength": 0.8}
+        xl("StableDiffusionXLInpaintPipeline", kind, **images, guidance_scale=guidance_scale)
+
+    def test_controlnet(self, guidance_scale: float):
+        components = {"controlnet": zoo.controlnet(kind="sdxl")}
+        image = zoo.picture()
+        xl("StableDiffusionXLControlNetPipeline", components=components, image=image, guidance_scale=guidance_scale)
+
+    def test_controlnet_image_to_image(self, guidance_scale: float):
+        components = {"controlnet": zoo.controlnet(kind="sdxl")}
+        images: dict[str, Any] = {"image": zoo.picture(), "control_image": zoo.picture(seed=8), "strength": 0.75}
+        xl(
+            "StableDiffusionXLControlNetImg2ImgPipeline",
+            components=components,
+            **images,
+            guidance_scale=guidance_scale,
+        )
+
+    def test_kolors(self, guidance_scale: float):
+        xl("KolorsPipeline", "kolors", guidance_scale=guidance_scale)
+
+
+@with_and_without_cfg
+@pytest.mark.parametrize("layers", [["mid_block.*attn1"], ["mid_block.attentions"], ["motion_modules"]], ids=str)
+def test_animatediff(layers: list[str], guidance_scale: float):
+    """diffusers' default is the first: the layers in the middle over space and over time."""
+    components = {"unet": NETWORKS["animatediff"].model()}
+    video: dict[str, Any] = {"num_frames": 3, "height": 16, "width": 16, "guidance_scale": guidance_scale}
+    compare("AnimateDiffPipeline", components=components, settings={"pag_applied_layers": layers}, **video)
+
+
 class TestWhereThePeerIsWrong:
     """`facts/diffusers.md` 1.2: what diffusers' class does, and what is done here instead."""
 
@@ -147,6 +207,15 @@ class TestWhereThePeerIsWrong:
             zoo.sample(ours, callback_on_step_end=callback, **zoo.prompts())
         assert (perturbed(theirs), perturbed(ours)) == (True, False)
 
+    @pytest.mark.parametrize("plain", ["StableDiffusionXLInpaint", "StableDiffusionXLControlNetImg2Img"])
+    def test_it_stays_perturbed_after_a_run_for_latents(self, plain: str):
+        mask = (zoo.picture(channels=1) > 0.5).float()
+        images: dict[str, Any] = {"image": zoo.picture(), "strength": 0.8, "height": 32, "width": 32}
+        images |= {"mask_image": mask} if "Inpaint" in plain else {"control_image": zoo.picture(seed=8)}
+        theirs = zoo.pipeline(peer(plain), "sdxl", controlnet=zoo.controlnet(kind="sdxl"))
+        zoo.sample(theirs, **zoo.prompts(), **zoo.pooled(), **images)
+        assert any(type(one).__name__.startswith("PAG") for one in theirs.unet.attn_processors.values())
+
     def test_it_computes_perturbed_rows_when_the_adaptive_scale_has_reached_zero(self):
         def rows(pipe: Any) -> list[int]:
             seen: list[int] = []
@@ -159,3 +228,35 @@ class TestWhereThePeerIsWrong:
         with pag.guide(ours, 3.0, adaptive_scale=0.005):
             assert zoo.difference(zoo.sample(ours, steps=4, **zoo.prompts()), expected) <= TOLERANCE
         assert (their_rows, our_rows) == ([3, 3, 3, 3], [3, 3, 2, 2])
+
+    @with_and_without_cfg
+    def test_it_has_no_guess_mode(self, guidance_scale: float):
+        """There the ControlNet runs for the prompt alone, and its output is padded with zeros for the other rows."""
+        arguments: dict[str, Any] = {**zoo.prompts(), "image": zoo.picture(), "guess_mode": True}
+        arguments["guidance_scale"] = guidance_scale
+        theirs = zoo.pipeline("StableDiffusionControlNetPAGPipeline", controlnet=zoo.controlnet())
+        if guidance_scale:
+            with pytest.raises(RuntimeError, match="must match the size"):
+                zoo.sample(theirs, pag_scale=3.0, **arguments)
+        ours = zoo.pipeline("StableDiffusionControlNetPipeline", controlnet=zoo.controlnet())
+        assert zoo.difference(*by_formula(ours, **arguments)) <= TOLERANCE
+
+    def test_it_cannot_lose_its_unconditional_rows(self):
+        cutoff: dict[str, Any] = {
+            "callback_on_step_end": cast(Any, SDCFGCutoffCallback)(cutoff_step_ratio=None, cutoff_step_index=0),
+            "callback_on_step_end_tensor_inputs": ["prompt_embeds"],
+            **zoo.prompts(),
+        }
+        theirs = zoo.pipeline("StableDiffusionPAGPipeline")
+        with pytest.raises(ValueError, match="not enough values to unpack"):
+            zoo.sample(theirs, pag_scale=3.0, **cutoff)
+        assert zoo.difference(*by_formula(zoo.pipeline(), **cutoff)) <= TOLERANCE
+
+
+def by_formula(pipe: Any, **arguments: Any) -> tuple[Tensor, Tensor]:
+    """A guided run, and the same by separate forwards of the network."""
+    path = "mid_block.attentions.0.transformer_blocks.0.attn1"
+    with pag.guide(pipe, 3.0):
+        ours = zoo.sample(pipe, **arguments)
+    with reference.guided(pipe, 3.0, [path]):
+        return ours, zoo.sample(pipe, **arguments)

@@ -298,7 +298,8 @@ def sample(pipe: Any, *, seeds: Sequence[int] = (0,), steps: int = 3, **argument
     """The final latents of a run; one image for each seed."""
     defaults: dict[str, Any] = {"num_inference_steps": steps, "output_type": "latent", "guidance_scale": 4.0}
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    return pipe(**(defaults | {"generator": generators} | arguments)).images
+    output = pipe(**(defaults | {"generator": generators} | arguments))
+    return output.frames if "frames" in output else output.images
 
 
 def difference(one: Any, other: Any) -> float:
