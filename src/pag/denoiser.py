@@ -178,9 +178,13 @@ class GuidedDenoiser:
         owed = self._caller.owed()
         if owed is None:
             return output
-        predictions = self._predictions(output)
+        # A call without text may have the tokens of the image alone, which are the last ones then.
         return with_predictions(
-            output, [(one.to(delta.dtype) + delta).to(one.dtype) for one, delta in zip(predictions, owed, strict=True)]
+            output,
+            [
+                (one.to(delta.dtype) + delta[:, -one.shape[1] :]).to(one.dtype)
+                for one, delta in zip(self._predictions(output), owed, strict=True)
+            ],
         )
 
     def _combine(self, rows: Rows, sample: Any, predictions: list[Tensor], scale: float) -> list[Tensor]:

@@ -3,7 +3,14 @@
 from typing import Any
 
 import torch
-from diffusers import ZImageTransformer2DModel
+from diffusers import PRXTransformer2DModel, ZImageTransformer2DModel
+from diffusers.models.transformers.transformer_ernie_image import ErnieImageTransformer2DModel
+from diffusers.models.transformers.transformer_ideogram4 import (
+    LLM_TOKEN_INDICATOR,
+    OUTPUT_IMAGE_INDICATOR,
+    Ideogram4Transformer2DModel,
+)
+from diffusers.models.transformers.transformer_krea2 import Krea2Transformer2DModel
 from torch import Generator
 
 from tests.denoisers._network import Network, randn
@@ -56,6 +63,119 @@ def _in_omni(*starts: int) -> dict[str, Any]:
     return {"noise_refiner.0.attention": slice(32, 48), "layers.0.attention": image, "layers.1.attention": image}
 
 
+TEXT = 5
+
+
+def ernie() -> ErnieImageTransformer2DModel:
+    return ErnieImageTransformer2DModel(
+        hidden_size=32,
+        num_attention_heads=2,
+        num_layers=3,
+        ffn_hidden_size=32,
+        in_channels=4,
+        out_channels=4,
+        text_in_dim=16,
+        rope_axes_dim=(4, 6, 6),
+    )
+
+
+def _ernie_inputs(rows: int, generator: Generator) -> dict[str, Any]:
+    return {
+        "hidden_states": randn(generator, rows, 4, 4, 4),
+        "timestep": torch.full((rows,), 500.0),
+        "text_bth": randn(generator, rows, TEXT, 16),
+        "text_lens": torch.tensor([3, *[TEXT] * (rows - 1)]),
+    }
+
+
+def krea() -> Krea2Transformer2DModel:
+    return Krea2Transformer2DModel(
+        in_channels=16,
+        num_layers=3,
+        attention_head_dim=16,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=32,
+        timestep_embed_dim=16,
+        text_hidden_dim=16,
+        num_text_layers=2,
+        text_num_attention_heads=2,
+        text_num_key_value_heads=2,
+        text_intermediate_size=16,
+        num_layerwise_text_blocks=1,
+        num_refiner_text_blocks=1,
+        axes_dims_rope=(4, 6, 6),
+    )
+
+
+def _krea_inputs(rows: int, generator: Generator) -> dict[str, Any]:
+    mask = torch.ones(rows, TEXT, dtype=torch.bool)
+    mask[0, 3:] = False
+    return {
+        "hidden_states": randn(generator, rows, 16, 16),
+        "encoder_hidden_states": randn(generator, rows, TEXT, 2, 16),
+        "timestep": torch.full((rows,), 0.5),
+        "position_ids": torch.arange(TEXT + 16)[:, None].repeat(1, 3),
+        "encoder_attention_mask": mask,
+    }
+
+
+def prx(**config: Any) -> PRXTransformer2DModel:
+    tiny: dict[str, Any] = {
+        "in_channels": 4,
+        "context_in_dim": 16,
+        "hidden_size": 16,
+        "mlp_ratio": 2.0,
+        "num_heads": 2,
+        "depth": 3,
+        "axes_dim": [4, 4],
+    }
+    return PRXTransformer2DModel(**(tiny | config))
+
+
+def _prx_inputs(rows: int, generator: Generator, channels: int = 4) -> dict[str, Any]:
+    mask = torch.ones(rows, TEXT, dtype=torch.bool)
+    mask[0, 3:] = False
+    return {
+        "hidden_states": randn(generator, rows, channels, 8, 8),
+        "timestep": torch.full((rows,), 0.5),
+        "encoder_hidden_states": randn(generator, rows, TEXT, 16),
+        "attention_mask": mask,
+    }
+
+
+def ideogram() -> Ideogram4Transformer2DModel:
+    return Ideogram4Transformer2DModel(
+        in_channels=16,
+        num_layers=3,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        intermediate_size=32,
+        adaln_dim=16,
+        llm_features_dim=16,
+        mrope_section=(4, 2, 2),
+    )
+
+
+def _ideogram_inputs(rows: int, generator: Generator) -> dict[str, Any]:
+    roles = torch.tensor([[LLM_TOKEN_INDICATOR] * TEXT + [OUTPUT_IMAGE_INDICATOR] * 16] * rows)
+    segments = torch.ones(rows, TEXT + 16, dtype=torch.long)
+    segments[0, :2], roles[0, :2] = -1, 0  # the filling
+    return {
+        "hidden_states": randn(generator, rows, TEXT + 16, 16),
+        "timestep": torch.full((rows,), 0.5),
+        "encoder_hidden_states": randn(generator, rows, TEXT + 16, 16),
+        "position_ids": torch.arange(TEXT + 16)[None, :, None].repeat(rows, 1, 3),
+        "segment_ids": segments,
+        "indicator": roles,
+    }
+
+
+def _layers(name: str = "layers", attention: str = "attention") -> tuple[str, ...]:
+    return f"{name}.0.{attention}", f"{name}.2.{attention}"
+
+
+_AFTER = slice(TEXT, TEXT + 16)
 _LISTS = ("x", "cap_feats", "siglip_feats", "image_noise_mask")
 
 NETWORKS = {
@@ -85,4 +205,15 @@ NETWORKS = {
         row_lists=_LISTS,
         uncond=("cap_feats",),
     ),
+    "ernie": Network(
+        ernie, _ernie_inputs, _layers(attention="self_attention"), slice(0, 16), uncond=("text_bth", "text_lens")
+    ),
+    "krea": Network(krea, _krea_inputs, _layers("transformer_blocks", "attn"), _AFTER, tables=("position_ids",)),
+    "prx": Network(prx, _prx_inputs, _layers("blocks")),
+    "prx pixel": Network(
+        lambda: prx(in_channels=3, bottleneck_size=8, resolution_embeds=True),
+        lambda rows, generator: _prx_inputs(rows, generator, 3),
+        _layers("blocks"),
+    ),
+    "ideogram": Network(ideogram, _ideogram_inputs, _layers(), _AFTER),
 }

@@ -172,7 +172,7 @@ def _scaled(delta: Any, weight: float) -> Any:
 def _sum(output: Any, delta: Any) -> Any:
     if isinstance(output, list):
         return [a + b for a, b in zip(output, delta, strict=True)]  # pyright: ignore
-    return output + delta
+    return output + delta[:, -output.shape[1] :]
 
 
 def _like(output: Any, results: list[Any]) -> Any:

@@ -1,5 +1,6 @@
 """Runs on networks of `pag.families.single_stream`."""
 
+import warnings
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from tests.denoisers import NETWORKS
 from tests.denoisers._network import strong
+from tests.denoisers.single_stream import TEXT
 from tests.runs._run import Run, pipeline
 
 COND_FIRST = {1: (1, 0), 2: (2, 0)}
@@ -122,6 +124,59 @@ def _omni() -> dict[str, Any]:
     return {"prompt_embeds": [cond], "negative_prompt_embeds": [uncond]} | sizes
 
 
+def _plain(name: str, network: str, **components: Any) -> Any:
+    known: dict[str, Any] = {"scheduler": FlowMatchEulerDiscreteScheduler()}
+    return pipeline(name, transformer=strong(NETWORKS[network].make), **(known | components))
+
+
+def _embeddings(*shape: int, mask: str = "", **given: Any) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(5)
+    arguments: dict[str, Any] = {}
+    for name in ("", "negative_"):
+        arguments[f"{name}prompt_embeds"] = torch.randn(1, *shape, generator=generator)
+        if mask:
+            valid = torch.ones(1, shape[0], dtype=torch.bool)
+            valid[0, 3 + len(name) // 9 :] = False
+            arguments[f"{name}{mask}"] = valid
+    return arguments | given
+
+
+def _ernie(**given: Any) -> dict[str, Any]:
+    cond, uncond = _texts(2, 3)
+    return {"prompt_embeds": [cond], "negative_prompt_embeds": [uncond], "height": 64, "width": 64} | given
+
+
+def _ideogram() -> Any:
+    pipe = _plain("Ideogram4Pipeline", "ideogram", unconditional_transformer=strong(partial(_other, "ideogram")))
+
+    def encode(grid_h: int, grid_w: int, max_sequence_length: int, device: Any, **given: Any) -> Any:
+        features = torch.randn(1, max_sequence_length + grid_h * grid_w, 16, generator=torch.Generator().manual_seed(5))
+        return features, *pipe._prepare_ids([3], grid_h, grid_w, max_sequence_length, device)
+
+    pipe.encode_prompt = encode
+    return pipe
+
+
+def _other(network: str) -> torch.nn.Module:
+    """The same network with other weights."""
+    torch.manual_seed(9)
+    return NETWORKS[network].make()
+
+
+def _krea() -> Any:
+    return _plain("Krea2Pipeline", "krea", scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True))
+
+
+def _prx() -> Any:
+    with warnings.catch_warnings():  # its class builds on a deprecated one
+        warnings.simplefilter("ignore", FutureWarning)
+        return _plain("PRXPipeline", "prx", vae=vae())
+
+
+_PRX: dict[str, Any] = {"mask": "prompt_attention_mask", "use_resolution_binning": False}
+_AFTER = slice(TEXT, TEXT + 16)
+
+
 def _run(name: str, arguments: Any = _arguments, **given: Any) -> Run:
     make = given.pop("make", partial(_z_image, name))
     known: dict[str, Any] = {"image": slice(0, 16), "groups": COND_FIRST}
@@ -156,5 +211,57 @@ RUNS = {
             "ZImageOmniPipeline", "z-image omni", vae=Coarse(), siglip=Seen(), siglip_processor=Look()
         ),
         image=slice(4 * 32, 4 * 32 + 16),
+    ),
+    "ErnieImagePipeline": Run(
+        partial(_plain, "ErnieImagePipeline", "ernie"), _ernie, "layers.1.self_attention", slice(0, 16)
+    ),
+    "ErnieImagePipeline: no CFG": Run(
+        partial(_plain, "ErnieImagePipeline", "ernie"),
+        lambda: _ernie(guidance_scale=1.0),
+        "layers.1.self_attention",
+        slice(0, 16),
+    ),
+    "Krea2Pipeline": Run(
+        _krea,
+        lambda: _embeddings(TEXT, 2, 16, mask="prompt_embeds_mask", height=64, width=64),
+        "transformer_blocks.1.attn",
+        _AFTER,
+        calls=("cond", "uncond"),
+    ),
+    "Krea2Pipeline: no CFG": Run(
+        _krea,
+        lambda: _embeddings(TEXT, 2, 16, mask="prompt_embeds_mask", height=64, width=64, guidance_scale=0.0),
+        "transformer_blocks.1.attn",
+        _AFTER,
+    ),
+    "PRXPipeline": Run(
+        _prx,
+        lambda: _embeddings(TEXT, 16, height=8, width=8, **_PRX),
+        "blocks.1.attention",
+    ),
+    "PRXPipeline: no CFG": Run(
+        _prx,
+        lambda: _embeddings(TEXT, 16, height=8, width=8, guidance_scale=1.0, **_PRX),
+        "blocks.1.attention",
+    ),
+    "PRXPixelPipeline": Run(
+        lambda: _plain("PRXPixelPipeline", "prx pixel"),
+        lambda: _embeddings(TEXT, 16, height=8, width=8, **_PRX),
+        "blocks.1.attention",
+    ),
+    "Ideogram4Pipeline": Run(
+        _ideogram,
+        lambda: {
+            "prompt": "a picture",
+            "height": 64,
+            "width": 64,
+            "guidance_scale": 4.0,
+            "guidance_schedule": None,
+            "max_sequence_length": TEXT,
+        },
+        "layers.1.attention",
+        _AFTER,
+        calls=("cond", "uncond"),
+        denoisers=("transformer", "unconditional_transformer"),
     ),
 }

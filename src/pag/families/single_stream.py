@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from diffusers.models.transformers.transformer_ideogram4 import OUTPUT_IMAGE_INDICATOR
 from torch import Tensor
 
-from pag.families._family import Attending, Convention, Family
+from pag.families._family import ROWS, Attending, Convention, Family, after_text
 from pag.families._sites import transformer_sites
 
 COND_FIRST = Convention(
@@ -15,6 +16,7 @@ COND_FIRST = Convention(
 """The prompt's rows first, not in every step (``cfg_truncation``), and an upper bound of the norm, if asked for."""
 
 _MULTIPLE = 32
+_SOURCE = "no published setting: the middle block, by analogy with arXiv 2403.17377"
 
 
 def image_in_list(attending: Attending) -> slice | Sequence[slice]:
@@ -53,13 +55,74 @@ def z_image_example(model: Any, rows: int) -> dict[str, Any]:
     }
 
 
+def ernie_image(attending: Attending) -> slice:
+    """The text is behind the image."""
+    return slice(0, attending.queries - attending.text("text_bth"))
+
+
+def ernie_example(model: Any, rows: int) -> dict[str, Any]:
+    """One call's arguments for an image of 1024×1024 pixels, with 256 text tokens."""
+    config, device = model.config, model.device
+    return {
+        "hidden_states": torch.empty(rows, config.in_channels, 64, 64, device=device),
+        "timestep": torch.ones(rows, device=device),
+        "text_bth": torch.empty(rows, 256, config.text_in_dim, device=device),
+        "text_lens": torch.ones(rows, device=device),
+    }
+
+
+def krea_example(model: Any, rows: int) -> dict[str, Any]:
+    """One call's arguments for an image of 1024×1024 pixels, with 512 text tokens."""
+    config, device = model.config, model.device
+    text = (rows, 512, config.num_text_layers, config.text_hidden_dim)
+    return {
+        "hidden_states": torch.empty(rows, 4096, config.in_channels, device=device),
+        "encoder_hidden_states": torch.empty(text, device=device),
+        "timestep": torch.ones(rows, device=device),
+        "position_ids": torch.zeros(512 + 4096, 3, device=device),
+        "encoder_attention_mask": torch.ones(rows, 512, dtype=torch.bool, device=device),
+    }
+
+
+def prx_example(model: Any, rows: int) -> dict[str, Any]:
+    """One call's arguments for an image of 512×512 latents' pixels or 1024×1024 pixels, with 256 text tokens."""
+    config, device = model.config, model.device
+    size = 32 * config.patch_size
+    return {
+        "hidden_states": torch.empty(rows, config.in_channels, size, size, device=device),
+        "timestep": torch.ones(rows, device=device),
+        "encoder_hidden_states": torch.empty(rows, 256, config.context_in_dim, device=device),
+    }
+
+
+def ideogram_image(attending: Attending) -> slice:
+    """The text, filled up to the longest, is ahead of the image, which only the tokens' roles tell."""
+    roles = attending.call["indicator"][0]
+    return slice(attending.queries - int((roles == OUTPUT_IMAGE_INDICATOR).sum()), attending.queries)
+
+
+def ideogram_example(model: Any, rows: int) -> dict[str, Any]:
+    """One call's arguments for an image of 1024×1024 pixels, with 256 text tokens."""
+    config, device = model.config, model.device
+    tokens = 256 + 4096
+    roles = torch.full((rows, tokens), OUTPUT_IMAGE_INDICATOR, device=device)
+    return {
+        "hidden_states": torch.empty(rows, tokens, config.in_channels, device=device),
+        "timestep": torch.ones(rows, device=device),
+        "encoder_hidden_states": torch.empty(rows, tokens, config.llm_features_dim, device=device),
+        "position_ids": torch.zeros(rows, tokens, 3, dtype=torch.long, device=device),
+        "segment_ids": torch.ones(rows, tokens, dtype=torch.long, device=device),
+        "indicator": roles,
+    }
+
+
 Z_IMAGE = Family(
     models=("ZImageTransformer2DModel",),
     sites=transformer_sites("noise_refiner", "layers", names=("refiner", "")),
     example=z_image_example,
     layers=0.5,
     scale=3.0,
-    source="no published setting: the middle block, by analogy with arXiv 2403.17377",
+    source=_SOURCE,
     trunk=("noise_refiner", "context_refiner", "siglip_refiner", "layers"),
     sample="x",
     timestep="t",
@@ -70,4 +133,53 @@ Z_IMAGE = Family(
     convention=COND_FIRST,
 )
 
-FAMILIES = (Z_IMAGE,)
+ERNIE_IMAGE = Family(
+    models=("ErnieImageTransformer2DModel",),
+    sites=transformer_sites("layers"),
+    example=ernie_example,
+    layers=0.5,
+    scale=3.0,
+    source=_SOURCE,
+    trunk=(),  # its blocks have the rows in the second dimension
+    row_arguments=("hidden_states", "timestep", "text_bth", "text_lens"),
+    image=ernie_image,
+)
+
+KREA_2 = Family(
+    models=("Krea2Transformer2DModel",),
+    sites=transformer_sites("transformer_blocks"),
+    example=krea_example,
+    layers=0.5,
+    scale=3.0,
+    source=_SOURCE,
+    trunk=("text_fusion", "txt_in", "img_in", "transformer_blocks"),
+    image=after_text,
+    convention=Convention(calls=("cond", "uncond"), from_cond=True),
+)
+
+PRX = Family(
+    models=("PRXTransformer2DModel",),
+    sites=transformer_sites("blocks"),
+    example=prx_example,
+    layers=0.5,
+    scale=3.0,
+    source=_SOURCE,
+    trunk=("img_in", "txt_in", "blocks"),
+    row_tables=("image_rotary_emb",),
+)
+
+IDEOGRAM_4 = Family(
+    models=("Ideogram4Transformer2DModel",),
+    sites=transformer_sites("layers"),
+    example=ideogram_example,
+    layers=0.5,
+    scale=3.0,
+    source=_SOURCE,
+    trunk=("input_proj", "llm_cond_norm", "llm_cond_proj", "layers"),
+    row_arguments=(*ROWS, "position_ids", "segment_ids", "indicator"),
+    row_tables=("image_rotary_emb",),
+    image=ideogram_image,
+    convention=Convention(calls=("cond", "uncond")),
+)
+
+FAMILIES = (Z_IMAGE, ERNIE_IMAGE, KREA_2, PRX, IDEOGRAM_4)
