@@ -208,7 +208,14 @@ NETWORKS = {
     "ernie": Network(
         ernie, _ernie_inputs, _layers(attention="self_attention"), slice(0, 16), uncond=("text_bth", "text_lens")
     ),
-    "krea": Network(krea, _krea_inputs, _layers("transformer_blocks", "attn"), _AFTER, tables=("position_ids",)),
+    "krea": Network(
+        krea,
+        _krea_inputs,
+        _layers("transformer_blocks", "attn"),
+        _AFTER,
+        tables=("position_ids",),
+        xfail={"half": "its norms stay in single precision when it is loaded, and torch warns when they are cast"},
+    ),
     "prx": Network(prx, _prx_inputs, _layers("blocks")),
     "prx pixel": Network(
         lambda: prx(in_channels=3, bottleneck_size=8, resolution_embeds=True),
