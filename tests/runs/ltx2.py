@@ -8,8 +8,9 @@ from diffusers import (
     AutoencoderKLLTX2Video,
     FlowMatchEulerDiscreteScheduler,
     LTX2VideoTransformer3DModel,
+    LTXEulerAncestralRFScheduler,
 )
-from diffusers.pipelines.ltx2 import LTX2TextConnectors
+from diffusers.pipelines.ltx2 import LTX2LatentUpsamplerModel, LTX2TextConnectors
 from diffusers.pipelines.ltx2.dfr_layout import LTX2DFREpilogueTile
 from diffusers.pipelines.ltx2.pipeline_ltx2_condition import LTX2VideoCondition
 from diffusers.pipelines.ltx2.pipeline_ltx2_hdr_lora import LTX2HDRReferenceCondition
@@ -107,6 +108,28 @@ def _dense() -> Any:
     return _ltx2("LTX2DFRPipeline", transformer=strong(_marking))
 
 
+def _refining() -> Any:
+    torch.manual_seed(6)
+    upsampler = LTX2LatentUpsamplerModel(4, 32, 1, spatial_upsample=False, temporal_upsample=True).eval()
+    return _ltx2(
+        "LTX2DFRTemporalRefinePipeline",
+        transformer=strong(_marking),
+        scheduler=LTXEulerAncestralRFScheduler(eta=0.5),
+        temporal_latent_upsampler=upsampler,
+    )
+
+
+def _refine() -> dict[str, Any]:
+    """Three latent frames, of which the two later ones are key frames, become five."""
+    generator = torch.Generator().manual_seed(7)
+    return _dense_text(
+        latents=torch.randn(1, 4, 3, 2, 2, generator=generator),
+        keyframes_latents=torch.randn(1, 4, 2, 2, 2, generator=generator),
+        keyframe_positions=[8, 16],
+        audio_latents=torch.randn(1, 2, 18, 2, generator=generator),
+    )
+
+
 def _dense_text(**arguments: Any) -> dict[str, Any]:
     names = ("prompt_embeds", "prompt_attention_mask", "height", "width", "num_frames", "use_cross_timestep")
     given = {name: value for name, value in _text().items() if name in names}
@@ -163,5 +186,8 @@ RUNS = {
     "LTX2DFRPipeline": Run(_dense, _dense_text, PATH, predictions=2, output=_both, steps=None),
     "LTX2DFRPipeline: tiles": Run(
         _dense, lambda: _dense_text(video_tiles=_tiles()), PATH, predictions=2, output=_both, steps=None
+    ),
+    "LTX2DFRTemporalRefinePipeline": Run(
+        _refining, _refine, PATH, predictions=2, output=lambda output: output[0], steps=None
     ),
 }
