@@ -40,6 +40,7 @@ NOTHING = {
 
 REFUSED = {
     "ConsisIDPipeline": "it needs opencv, without which it was not tried",
+    "LTX2VideoDiffusionDecodePipeline": "it decodes: its network takes all steps inside one call",
 }
 """Pipelines that cannot be guided, or that nobody has tried, beyond those that `pag.families.REFUSED` tells."""
 
