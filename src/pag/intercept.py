@@ -16,7 +16,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from pag.processors import REPLACEMENTS
+from pag.processors import REPLACEMENTS, SPARSE, block_sparse
 
 Call = Callable[..., Any]
 
@@ -147,14 +147,27 @@ def native_call(attention: Any, original: Call, attend: Call) -> Call:
         attend: what answers for operations that are not native.
     """
     processor = getattr(attention, "processor", None)
+    if type(processor).__name__ in SPARSE:
+        return functools.partial(_sparse_where_asked, attend, attention, _native(attention, processor, original))
     if replacement := REPLACEMENTS.get(type(processor).__name__):
         return functools.partial(replacement, attend, attention)
+    return _native(attention, processor, original)
+
+
+def _native(attention: Any, processor: Any, original: Call) -> Call:
     for cls, native in _EQUAL_TO_NATIVE.items():
         if isinstance(processor, cls):
             return functools.partial(native, attention)
     if _backend_of(processor) not in _NATIVE_BACKENDS:
         return functools.partial(_with_native_backend, processor, original)
     return original
+
+
+def _sparse_where_asked(attend: Call, attention: Any, dense: Call, *args: Any, **kwargs: Any) -> Any:
+    given = dict(zip(input_names(attention), args, strict=False)) | kwargs
+    if (sparse := given.get("sparse_params")) is None:
+        return dense(*args, **kwargs)
+    return block_sparse(attend, attention, given["hidden_states"], given["rotary_emb"], sparse)
 
 
 def processor_name(attention: Any) -> str:

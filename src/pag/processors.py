@@ -76,8 +76,41 @@ def _out(attn: Any, answers: Tensor, like: Tensor) -> Tensor:
     return output.clip(-65504, 65504) if output.dtype == torch.float16 else output
 
 
+class _WithoutOutput:
+    """An attention module whose processor leaves the last projection out."""
+
+    def __init__(self, attn: Any) -> None:
+        self._attn = attn
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._attn, name)
+
+    @staticmethod
+    def out_layer(answers: Tensor) -> Tensor:
+        return answers
+
+
+def block_sparse(attend: Attending, attn: Any, hidden_states: Tensor, rotary_emb: Tensor, sparse: Any) -> Tensor:
+    """Kandinsky's sparse attention, whose processor chooses by queries and keys which blocks of tokens see each other.
+
+    What asks gets the values in place of queries and keys too: the pattern of blocks is the processor's own affair.
+    """
+
+    def operation(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, **options: Any) -> Tensor:
+        rows = q.shape[0]
+        rotary = rotary_emb[:rows] if rotary_emb.ndim == 6 else rotary_emb  # Kandinsky 5 has a table for each row
+        answers = attn.processor(_WithoutOutput(attn), hidden_states[:rows], rotary_emb=rotary, sparse_params=sparse)
+        return answers.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2)
+
+    values = attn.to_value(hidden_states).unflatten(-1, (attn.num_heads, -1)).transpose(1, 2)
+    return attn.out_layer(attend(operation, values, values, values).transpose(1, 2).flatten(2))
+
+
 REPLACEMENTS: dict[str, Callable[..., Tensor]] = {
     "SanaLinearAttnProcessor2_0": sana,
     "SanaLinearAttnProcessor3_0": sana_video,
 }
 """By class name of the processor: ``(attend, attention, *args, **kwargs)``, with the arguments of the module's call."""
+
+SPARSE = ("Kandinsky5AttnProcessor", "Kandinsky6SRAttnProcessor")
+"""Processors that :func:`block_sparse` stands for where they are given the argument ``sparse_params``."""

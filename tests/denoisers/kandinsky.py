@@ -1,10 +1,13 @@
 """Networks of `pag.families.kandinsky`."""
 
+from collections.abc import Generator as Contexts
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from diffusers import Kandinsky5Transformer3DModel, Kandinsky6Transformer3DModel
-from torch import Generator
+from diffusers import Kandinsky5Transformer3DModel, Kandinsky6SRTransformer3DModel, Kandinsky6Transformer3DModel
+from diffusers.models.attention_dispatch import AttentionBackendName
+from torch import Generator, Tensor, nn
 
 from tests.denoisers._network import Network, randn
 from tests.denoisers.hunyuan_video import masks
@@ -100,6 +103,64 @@ def _network(make: Any, inputs: Any) -> Network:
     )
 
 
+def _sparse() -> Kandinsky5Transformer3DModel:
+    window = dict.fromkeys(("attention_wT", "attention_wW", "attention_wH"), 1)
+    model = _make(attention_type="nabla", attention_P=0.5, **window)
+    for block in model.visual_transformer_blocks:  # `set_attention_backend` would set it for all models there are
+        block.self_attention.processor._attention_backend = AttentionBackendName.FLEX  # pyright: ignore
+    return model
+
+
+def _sparse_inputs(rows: int, generator: Generator) -> dict[str, Any]:
+    """3 frames of one block of 8×8 patches; all blocks see their neighbours, and others only if they must."""
+    near = (torch.arange(3)[:, None] - torch.arange(3)).abs() <= 0
+    return _inputs(rows, generator) | {
+        "hidden_states": randn(generator, rows, 3, 16, 16, 4),
+        "visual_rope_pos": [torch.arange(3), torch.arange(8), torch.arange(8)],
+        "sparse_params": {"sta_mask": near[None, None], "to_fractal": True, "P": 0.5},
+    }
+
+
+def _super_resolution(**config: Any) -> Kandinsky6SRTransformer3DModel:
+    tiny: dict[str, Any] = {
+        "in_visual_dim": 4,
+        "out_visual_dim": 4,
+        "time_dim": 16,
+        "model_dim": 24,
+        "ff_dim": 32,
+        "num_visual_blocks": 3,
+        "axes_dims": (4, 4, 4),
+        "nabla_window": (1, 1, 1),
+        "nabla_threshold": 0.5,
+        "tile_sizes": ((128, 128),),
+    }
+    return Kandinsky6SRTransformer3DModel(**(tiny | config))
+
+
+def _tiles(rows: int, generator: Generator) -> dict[str, Any]:
+    return {"hidden_states": randn(generator, rows, 2, 16, 8, 9), "timestep": torch.full((rows,), 500.0)}
+
+
+class _Values:
+    """Attention of each token to itself."""
+
+    def __call__(self, attn: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return attn.out_layer(attn.to_value(hidden_states))
+
+
+@contextmanager
+def to_itself(model: nn.Module, path: str) -> Contexts[None]:
+    """The network with the identity for attention map at a layer whose operation is sparse."""
+    module: Any = model.get_submodule(path)
+    before, module.processor = module.processor, _Values()
+    try:
+        yield
+    finally:
+        module.processor = before
+
+
+PATHS_SR = ("visual_transformer_blocks.0.self_attention", "visual_transformer_blocks.2.self_attention")
+
 NETWORKS = {
     "kandinsky5": _network(_make, _inputs),
     "kandinsky5_given_frames": _network(
@@ -114,4 +175,20 @@ NETWORKS = {
         uncond=_UNCOND6,
     ),
     "kandinsky6_silent": Network(_make6, _silent, _PATHS6, frames=3, tables=("visual_rope_pos",), uncond=_UNCOND6),
+    "kandinsky5_sparse": Network(
+        _sparse,
+        _sparse_inputs,
+        PATHS_SR,
+        tables=("visual_rope_pos", "text_rope_pos", "sparse_params"),
+        uncond=("encoder_hidden_states", "pooled_projections"),
+        reference=to_itself,
+    ),
+    "kandinsky6_sr": Network(
+        _super_resolution,
+        _tiles,
+        PATHS_SR,
+        uncond=("hidden_states",),
+        reference=to_itself,
+        xfail={"cost": "torch's flex attention refuses the meta device"},
+    ),
 }

@@ -3,11 +3,12 @@
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, Kandinsky6SRVAE
 
 from tests import zoo
 from tests.denoisers import NETWORKS
 from tests.denoisers._network import strong
+from tests.denoisers.kandinsky import PATHS_SR, to_itself
 from tests.runs._run import Run, pipeline
 from tests.runs.hunyuan_video import vae
 
@@ -69,6 +70,22 @@ def _pipe6() -> Any:
     return pipe
 
 
+def _super_resolution() -> Any:
+    torch.manual_seed(2)
+    small = Kandinsky6SRVAE(
+        latent_channels=4,
+        encoder_block_out_channels=(8,) * 5,
+        decoder_block_out_channels=(8,) * 5,
+        layers_per_block=1,
+    )
+    return pipeline(
+        "Kandinsky6SRPipeline",
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=7.0),
+        transformer=strong(NETWORKS["kandinsky6_sr"].make),
+        vae=small.eval(),
+    )
+
+
 PATH6 = "visual_transformer_blocks.1.video_dec_block.self_attention"
 
 RUNS = {
@@ -79,6 +96,13 @@ RUNS = {
         lambda: _pipe("Kandinsky5T2VPipeline"),
         lambda: _embeddings() | {"num_frames": 9, "guidance_scale": 1.0},
         PATH,
+    ),
+    "Kandinsky5T2VPipeline: sparse attention": Run(
+        lambda: _pipe("Kandinsky5T2VPipeline", "kandinsky5_sparse"),
+        lambda: _embeddings() | {"num_frames": 9, "height": 128, "width": 128},
+        PATH,
+        calls=CALLS,
+        reference=to_itself,
     ),
     "Kandinsky5I2VPipeline": Run(
         lambda: _pipe("Kandinsky5I2VPipeline", "kandinsky5_given_frames", vae=vae()),
@@ -104,5 +128,12 @@ RUNS = {
     ),
     "Kandinsky6TI2VAPipeline: silent, no CFG": Run(
         _pipe6, lambda: _embeddings6() | _picture() | {"guidance_scale": 1.0, "sample_audio": False}, PATH6
+    ),
+    "Kandinsky6SRPipeline": Run(
+        _super_resolution,
+        lambda: {"video": zoo.picture(5, size=64)[None], "resolution_scale": 2},
+        PATHS_SR[1],
+        output_type="pt",
+        reference=to_itself,
     ),
 }

@@ -15,8 +15,8 @@ _MIDDLE = "no published setting: the middle block, by analogy with arXiv 2403.17
 
 
 def frames(config: Any, call: Mapping[str, Any]) -> int:
-    """Patches in time, of (rows, frames, height, width, channels)."""
-    return call["hidden_states"].shape[1] // config.patch_size[0]
+    """Patches in time, of (rows, frames, height, width, channels); 0 where attention is sparse."""
+    return 0 if call.get("sparse_params") else call["hidden_states"].shape[1] // config.patch_size[0]
 
 
 def example(model: Any, rows: int) -> dict[str, Any]:
@@ -49,6 +49,7 @@ KANDINSKY5 = Family(
         "visual_transformer_blocks",
     ),
     row_tables=("rope",),
+    tables=("sparse_params",),
     frames=frames,
     convention=TWO_CALLS,
 )
@@ -89,4 +90,27 @@ KANDINSKY6 = Family(
 )
 """Video and audio at once: the attention of the video is perturbed, and both are guided by what that does to them."""
 
-FAMILIES = (KANDINSKY5, KANDINSKY6)
+
+def _example_sr(model: Any, rows: int) -> dict[str, Any]:
+    """A tile of 121 frames of 768×512 pixels."""
+    config, device = model.config, model.device
+    return {
+        "hidden_states": torch.empty(rows, 31, 32, 48, 2 * config.in_visual_dim + 1, device=device),
+        "timestep": torch.ones(rows, device=device),
+    }
+
+
+KANDINSKY6_SR = Family(
+    models=("Kandinsky6SRTransformer3DModel",),
+    sites=transformer_sites("visual_transformer_blocks"),
+    example=_example_sr,
+    layers=0.5,
+    scale=3.0,
+    source=_MIDDLE,
+    trunk=("time_embeddings", "visual_embeddings", "visual_transformer_blocks"),
+    tables=("sparse_params",),
+    frames=lambda config, call: 0,
+    convention=Convention(groups=("cond",)),
+)
+
+FAMILIES = (KANDINSKY5, KANDINSKY6, KANDINSKY6_SR)
