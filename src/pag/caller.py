@@ -113,10 +113,11 @@ class PipelineCaller:
             return convention.groups
         declared = self._declared
         # Where nothing tells, CFG shows in latents that are repeated for it.
-        guided = halves_equal(sample) if declared is None else declared
+        if declared is None or (declared and convention.also_alone):
+            declared = halves_equal(sample)
         if convention.guess:
-            self._check_guess(sample, guided)
-        if not guided:
+            self._check_guess(sample, declared)
+        if not declared:
             return ("cond",)
         name, groups = convention.groups_with
         return convention.groups if self._locals.get(name) is None else groups

@@ -108,6 +108,8 @@ class Convention:
     Args:
         groups: the row groups of one call while CFG is on, in order; ``"cond"`` is the prompt's.
         groups_with: name of a local variable and, where that is set, the groups in place of ``groups``.
+        also_alone: whether, with CFG on, there are also calls for the prompt alone. They show in latents that are not
+            repeated.
         calls: if the pipeline calls its denoiser once for each group, the groups in the order of their calls in a
             step; ``groups`` does not matter then.
         formula: ``"classifier_free"`` if the pipeline computes ``u + g·(c − u)`` from ``scale`` (and rescales by its
@@ -130,6 +132,7 @@ class Convention:
 
     groups: tuple[str, ...] = ("uncond", "cond")
     groups_with: tuple[str, tuple[str, ...]] = ("", ())
+    also_alone: bool = False
     calls: tuple[str, ...] = ()
     formula: str | None = "classifier_free"
     unless: str = ""

@@ -54,4 +54,5 @@ def channels_of(attention: Any) -> int:
     for name in ("to_q", "q_proj", "to_query"):
         if (projection := getattr(attention, name, None)) is not None:
             return int(projection.out_features)
-    return int(getattr(attention, "inner_dim", 0))
+    output = getattr(attention, "to_out", None)  # tells where one projection makes queries, keys and values
+    return int(getattr(attention, "inner_dim", 0) or getattr(output, "in_features", 0))
