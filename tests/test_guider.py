@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import pytest
 import torch
+from diffusers import DiffusionPipeline
 from diffusers.guiders import ClassifierFreeGuidance
 from diffusers.modular_pipelines import ComponentSpec
 from torch import Tensor
@@ -18,6 +20,7 @@ import pag
 from pag import PerturbedAttentionGuider
 from tests import zoo
 from tests.modular import RUNS, Formula, ModularRun
+from tests.runs import RUNS as STANDARD_RUNS
 
 G, S = 4.0, 3.0
 SDXL, SD3, WAN = RUNS["StableDiffusionXLAutoBlocks"], RUNS["StableDiffusion3AutoBlocks"], RUNS["WanBlocks"]
@@ -35,6 +38,24 @@ def test_a_run_gives_the_formula(name: str, g: float | None):
     assert zoo.difference(run.sample(pipe, PerturbedAttentionGuider(scale, S, run.path)), expected) <= 1e-4
     off = PerturbedAttentionGuider(scale, 0.0, run.path)
     assert run.sample(pipe, off).equal(run.sample(pipe, ClassifierFreeGuidance(scale)))
+
+
+def has_guider(name: str) -> bool:
+    keys, _ = DiffusionPipeline._get_signature_keys(getattr(diffusers, name.split(":")[0]))  # pyright: ignore
+    return "guider" in keys
+
+
+@pytest.mark.parametrize("name", [name for name in STANDARD_RUNS if has_guider(name)])
+@pytest.mark.parametrize("g", [None, G], ids=["alone", "cfg"])
+def test_a_run_of_a_standard_pipeline_that_has_a_guider(name: str, g: float | None):
+    run = STANDARD_RUNS[name]
+    pipe, results = run.make(), list[Tensor]()
+    for guider in (Formula(run, g), Formula(run, g, S), PerturbedAttentionGuider(1.0 if g is None else g, S, run.path)):
+        pipe.register_modules(guider=guider)
+        results.append(run.sample(pipe))
+    plain, expected, result = results
+    assert zoo.difference(expected, plain) > 1e-3, "guidance cannot be seen here"
+    assert zoo.difference(result, expected) <= 1e-4
 
 
 def check(guider: Any, formula: Formula, run: ModularRun = SD3) -> None:
@@ -109,7 +130,7 @@ class TestLayers:
     @pytest.mark.parametrize("layers", [None, "auto"])
     def test_the_default_is_the_recommended_layer(self, layers: str | None):
         pipe = SDXL.make()
-        recommended = [site.path for site in pag.guide(pipe, S).sites]
+        recommended = "mid_block.attentions.0.transformer_blocks"
         result = SDXL.sample(pipe, PerturbedAttentionGuider(G, S, layers))
         assert result.equal(SDXL.sample(pipe, PerturbedAttentionGuider(G, S, recommended)))
 
@@ -262,9 +283,16 @@ def test_a_run_leaves_the_network_as_it_was():
     assert {name: set(vars(module)) for name, module in pipe.transformer.named_modules()} == before
 
 
+def test_a_modular_pipeline_is_not_guided_from_outside():
+    with pytest.raises(TypeError, match=r"leaves guidance to its guider.*PerturbedAttentionGuider"):
+        pag.guide(SD3.make(), S)
+
+
 def test_a_denoiser_is_not_guided_twice():
     pipe = SD3.make()
-    with pag.guide(pipe, S), pytest.raises(RuntimeError, match="guided already"):
+    other = zoo.pipeline()
+    other.unet, other.transformer = None, pipe.transformer
+    with pag.guide(other, S), pytest.raises(RuntimeError, match="guided already"):
         SD3.sample(pipe, PerturbedAttentionGuider(G, S, SD3.path))
 
 

@@ -1,6 +1,8 @@
 """Denoisers that nobody knows: read by their structure and checked, or refused with a word on what to write."""
 
 import re
+import subprocess
+import sys
 import textwrap
 from collections.abc import Iterator
 from typing import Any
@@ -321,6 +323,14 @@ class TestAnEntry:
             pass
 
         assert family_of(Mine()) is entry
+
+
+def test_families_are_at_hand():
+    code = "import pag; print(pag.families.Convention.__name__)"
+    assert (
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+        == "Convention\n"
+    )
 
 
 def test_what_is_no_entry():

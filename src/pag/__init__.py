@@ -63,6 +63,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
+    if name == "families":  # which users add to
+        return import_module("pag.families")
     if name.endswith("Pipeline"):  # one for each class of diffusers, made when it is asked for
         return import_module("pag.pipelines").pipeline_class(name)
     nearest = ", ".join(get_close_matches(name, __all__) or __all__)

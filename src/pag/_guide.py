@@ -58,6 +58,11 @@ class Guide:
                 f"{type(pipe).__name__} of diffusers adds perturbed rows itself. Guide the plain pipeline: "
                 "`StableDiffusionPipeline.from_pipe(pipe)`, or use `pag.StableDiffusionPAGPipeline`."
             )
+        if hasattr(pipe, "update_components") and hasattr(pipe, "guider"):
+            raise TypeError(
+                f"{type(pipe).__name__} leaves guidance to its guider: "
+                "`pipe.update_components(guider=pag.PerturbedAttentionGuider(…))`."
+            )
         self._parts = [_part(name, model, guidance, layers) for name, model in denoisers_of(pipe).items()]
         self.sites: tuple[Site, ...] = self._parts[0].sites
         self.guidance = replace(guidance, layers=tuple(site.path for site in self.sites))

@@ -76,7 +76,7 @@ class Formula(BaseGuidance):
     """``u + g·(c − u) + s·(c − ĉ)`` by separate calls, the last one with attention masked densely.
 
     Args:
-        run: where to perturb.
+        run: where to perturb; of a standard pipeline too.
         g: scale of classifier-free guidance, None for none.
         s: scale of perturbed-attention guidance, as a function of step and timestep.
         rescale: how much to rescale towards the standard deviation of ``c``.
@@ -86,7 +86,7 @@ class Formula(BaseGuidance):
     spatio_temporal_guidance_blocks = None
 
     def __init__(
-        self, run: ModularRun, g: float | None, s: Callable[[int, float], float] | float = 0.0, rescale: float = 0.0
+        self, run: Any, g: float | None, s: Callable[[int, float], float] | float = 0.0, rescale: float = 0.0
     ) -> None:
         super().__init__()
         self.guidance_scale = 0.0 if g is None else g
