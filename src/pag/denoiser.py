@@ -16,6 +16,7 @@ from pag.intercept import (
     Call,
     Override,
     beside_predictions,
+    cache_of,
     input_names,
     install,
     predictions_of,
@@ -114,6 +115,7 @@ class GuidedDenoiser:
             return original(*args, **kwargs)
         if not rows.guidable:
             return self._completed(original(*args, **kwargs))
+        self._refuse_caches()
         grown = {name: self._grow(rows, name, value) for name, value in arguments.items()}
         positional = [grown[name] for name in self._names[: len(args)]]
         name = type(uncompiled(self._model)).__name__
@@ -128,6 +130,14 @@ class GuidedDenoiser:
             for store in beside_predictions(output, self._family.predictions):
                 rows.trim_store(store)
         return with_predictions(output, self._combine(rows, sample, self._predictions(output), scale))
+
+    def _refuse_caches(self) -> None:
+        model = uncompiled(self._model)
+        if cache := cache_of(model):
+            raise RuntimeError(
+                f"{type(model).__name__} has a cache ({cache}) that computes layers in some steps only, and for the "
+                "pipeline's own rows. Guidance needs them all: call `disable_cache()` on it first."
+            )
 
     @contextmanager
     def _stored(self, rows: Rows, arguments: dict[str, Any]) -> Generator[None]:

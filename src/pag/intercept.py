@@ -202,6 +202,12 @@ def uncompiled(model: nn.Module) -> nn.Module:
     return inner if isinstance(inner, nn.Module) else model
 
 
+def cache_of(model: nn.Module) -> str | None:
+    """Name of the caching technique of diffusers that is on, which leaves layers out in some steps."""
+    config = getattr(model, "_cache_config", None)
+    return None if config is None else type(config).__name__
+
+
 def input_names(module: nn.Module) -> tuple[str, ...]:
     """Names of the arguments of a module's call, in order, as its class says."""
     names = inspect.signature(type(module).forward).parameters.values()
