@@ -319,11 +319,12 @@ def ip_adapter(model: UNet2DConditionModel) -> dict[str, Any]:
     layers: dict[str, Tensor] = {}
     number = 1
     for name in model.attn_processors:
-        if name.endswith("attn2.processor"):
+        to_text = name.endswith("attn2.processor") and "motion_modules" not in name
+        if to_text:
             width = cast(Any, model.get_submodule(name.removesuffix(".processor"))).to_k.out_features
             layers[f"{number}.to_k_ip.weight"] = torch.randn(width, TEXT)
             layers[f"{number}.to_v_ip.weight"] = torch.randn(width, TEXT)
-        number += name.endswith("attn2.processor") * 2
+        number += to_text * 2
     tokens = 4
     projection = {
         "proj.weight": torch.randn(tokens * TEXT, TEXT) / 4,
