@@ -40,6 +40,8 @@ NOTHING = {
 
 REFUSED = {
     "ConsisIDPipeline": "it needs opencv, without which it was not tried",
+    "DiffusionGemmaPipeline": "it denoises words, with a language model that is not diffusers' own",
+    "LLaDA2Pipeline": "it denoises words, with a language model that is not diffusers' own",
     "LTX2VideoDiffusionDecodePipeline": "it decodes: its network takes all steps inside one call",
 }
 """Pipelines that cannot be guided, or that nobody has tried, beyond those that `pag.families.REFUSED` tells."""

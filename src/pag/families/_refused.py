@@ -2,4 +2,6 @@
 
 REFUSED: dict[str, str] = {
     "PriorTransformer": "it predicts one token, the embedding of an image, so no tokens of an image attend to another",
+    "RFD4ProteinaTransformer": "it predicts a protein, in two parts with a scheduler each, by attention that pairs of "
+    "residues steer, and nobody has guided that by perturbing it",
 }
