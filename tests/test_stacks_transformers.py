@@ -75,7 +75,15 @@ def test_group_offload(name: str, offload_type: str):
             assert zoo.difference(run.sample(pipe), expected) <= 1e-5
 
 
-@pytest.mark.parametrize("name", ["StableDiffusion3Pipeline", "FluxPipeline: true CFG", "ChromaPipeline"])
+SEVERAL = (
+    "StableDiffusion3Pipeline",
+    "StableDiffusion3Pipeline: skipped layers",
+    "FluxPipeline: true CFG",
+    "ChromaPipeline",
+)
+
+
+@pytest.mark.parametrize("name", SEVERAL)
 def test_an_image_depends_on_its_seed_alone(name: str):
     run = RUNS[name]
     pipe = run.make()

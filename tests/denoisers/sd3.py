@@ -98,4 +98,11 @@ NETWORKS = {
         ip_image,
         uncond=(*_UNCOND, "joint_attention_kwargs"),
     ),
+    "sd35: IP-Adapter": Network(
+        lambda: with_ip_adapter(qk_norm="rms_norm", dual_attention_layers=(0, 1)),
+        _ip_inputs,
+        ("transformer_blocks.1.attn", "transformer_blocks.1.attn2", "transformer_blocks.2.attn"),
+        ip_image,
+        uncond=(*_UNCOND, "joint_attention_kwargs"),
+    ),
 }

@@ -128,6 +128,13 @@ def _gist_pipe() -> Any:
     return _pipe("BriaFibo2Pipeline", fibo_2, vae=lambda: flux2_vae(latent_channels=4))()
 
 
+def _gist_edit_pipe() -> Any:
+    def encode(prompt: Any, *_: Any, **__: Any) -> tuple[Tensor, None]:
+        return (_GIST["prompt_embeds"] if prompt == "a" else _GIST["negative_prompt_embeds"]), None
+
+    return _encoding(_gist_pipe, encode)()
+
+
 RUNS = {
     "ChromaPipeline": _run(_pipe("ChromaPipeline", chroma), EMBEDS | MASKS, calls=TWO),
     "ChromaPipeline: no CFG": _run(_pipe("ChromaPipeline", chroma), EMBEDS | MASKS | NO_CFG),
@@ -173,4 +180,11 @@ RUNS = {
     "BriaFiboEditPipeline": _run(_fibo_pipe("BriaFiboEditPipeline"), _FIBO | {"image": pil(7, 64)}),
     "BriaFibo2Pipeline": _run(_gist_pipe, _GIST, calls=TWO, path="layers.1.attention", image=_after_gist),
     "BriaFibo2Pipeline: no CFG": _run(_gist_pipe, _GIST | NO_CFG, path="noise_refiner.0.attention", image=None),
+    "BriaFibo2Pipeline: an image to edit": _run(
+        _gist_edit_pipe,
+        {"prompt": "a", "image": pil(7, 64), "height": 64, "width": 64},
+        calls=TWO,
+        path="layers.1.attention",
+        image=_after_gist,
+    ),
 }
