@@ -2,6 +2,7 @@
 
 import re
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from diffusers.pipelines.pag.pag_utils import PAGMixin
 import pag
 from pag.layers import Site, select
 from tests import zoo
+from tests.denoisers import NETWORKS
 
 _SD15: dict[str, Any] = {"cross_attention_dim": 768, "attention_head_dim": 8}
 _SDXL: dict[str, Any] = {
@@ -263,3 +265,30 @@ def test_a_network_without_the_recommended_layers_has_its_middle_one():
     found = pag.sites(upscaler)
     (recommended,) = [cost.site for cost in pag.layer_costs(upscaler) if cost.recommended]
     assert recommended == found[len(found) // 2]
+
+
+@pytest.mark.parametrize("name", ["animatediff", "svd"])
+def test_layers_over_time_have_no_short_names_and_are_not_recommended(name: str):
+    model = NETWORKS[name].model()
+    temporal = [site for site in pag.sites(model) if "motion" in site.path or "temporal" in site.path]
+    assert len(temporal) >= 2
+    assert not any(site.authors or site.comfy for site in temporal)
+    pipe = SimpleNamespace(unet=model, scheduler=None)
+    (recommended,) = pag.guide(pipe, 3.0).sites
+    assert (recommended.authors, recommended.comfy) == ("m0", "m0.0")
+
+
+def test_layers_with_added_keys_are_counted_as_the_authors_do():
+    names = [(site.path, site.authors) for site in pag.sites(NETWORKS["if"].model())]
+    assert names[:3] == [
+        ("down_blocks.1.attentions.0", "d0"),
+        ("down_blocks.2.attentions.0", "d1"),
+        ("mid_block.attentions.0", "m0"),
+    ]
+
+
+def test_attention_to_added_keys_alone_is_no_layer():
+    config: dict[str, Any] = zoo.unet_config("if_upscaler") | {"only_cross_attention": (False, True, False)}
+    paths = [site.path for site in pag.sites(UNet2DConditionModel(**config))]
+    assert "down_blocks.2.attentions.0" in paths
+    assert "down_blocks.1.attentions.0" not in paths

@@ -6,6 +6,7 @@ separate forwards and uses nothing of ours. Not shown here for want of a GPU: th
 """
 
 from functools import cache
+from importlib import import_module
 from typing import Any, ClassVar, cast
 
 import accelerate
@@ -280,6 +281,25 @@ class TestXL:
             torch.randn(rows, 1, zoo.TEXT, generator=torch.Generator().manual_seed(8))
         ]
         assert zoo.difference(check(pipe, path=self.path, **arguments), plain) > 1e-3
+
+    def test_rescaling_of_instruct_pix2pix(self, monkeypatch: pytest.MonkeyPatch):
+        """Towards the deviation of the prompt's own prediction, to which nothing is added."""
+        pipe = zoo.pipeline("StableDiffusionXLInstructPix2PixPipeline", "sdxl_pix2pix")
+        arguments: dict[str, Any] = {**zoo.prompts(), **zoo.pooled(), **self.size, "image": zoo.picture()}
+        arguments |= {"guidance_rescale": 0.7, "image_guidance_scale": 1.5}
+        with pag.guide(pipe, S, layers=self.path):
+            ours = zoo.sample(pipe, **arguments)
+        module, outputs = import_module(type(pipe).__module__), list[Tensor]()
+        rescale = module.rescale_noise_cfg
+
+        def truly(noise: Tensor, _text: Tensor, guidance_rescale: float) -> Tensor:
+            return rescale(noise, outputs[-2].chunk(3)[0], guidance_rescale)
+
+        pipe.unet.conv_out.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+        monkeypatch.setattr(module, "rescale_noise_cfg", truly)
+        with reference.guided(pipe, S, [self.path], {3: (3, 0)}):
+            expected = zoo.sample(pipe, **arguments)
+        assert zoo.difference(ours, expected) <= 1e-4
 
     def test_ip_adapter_on_a_video(self):
         """Its embeddings are repeated for each frame inside the network."""

@@ -27,6 +27,7 @@ _SIMPLE = (_MID, "down_blocks.1.attentions.0", "up_blocks.1.attentions.0")
 NETWORKS = {
     "sd": _network("sd15", _TEXT, f"{_MID}.transformer_blocks.0.attn1"),
     "sdxl": _network("sdxl", _ADDED, f"{_MID}.transformer_blocks.0.attn1", f"{_MID}.transformer_blocks.1.attn1"),
+    "latent_upscaler": _network("latent_upscaler", _TEXT, "down_blocks.3.attentions.0.attn1"),
     "if": _network("if", _TEXT, *_SIMPLE, variance=True),
     "if_upscaler": _network("if_upscaler", _TEXT, *_SIMPLE, variance=True),
     "kandinsky": _network("kandinsky", _ADDED, *_SIMPLE, variance=True),

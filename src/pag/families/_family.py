@@ -123,7 +123,7 @@ class Convention:
         from_cond: whether the pipeline computes ``c + g·(c − u)``, which is that formula for ``g + 1``.
         norm: whether the pipeline compares the result with the prompt's own prediction (to bring it to its norm, say),
             which must then return as it is. Of use with ``calls`` that begin with the prompt's, or if ``formula`` is
-            None and there are two groups.
+            None; the weight of that prediction must be g.
         log_sigma: whether the pipeline passes the logarithm of the noise level where others pass the timestep.
         guess: whether nobody has read the pipeline: its calls are then checked, as far as they tell.
         impossible: why a pipeline cannot be guided while CFG is on, as it is configured: its weights do not sum to 1,
@@ -241,7 +241,7 @@ class Family:
         return self.convention
 
     def recommended(self, model: nn.Module) -> Layers:
-        """The recommended layers of a model: those of the family, or the middle one of a model that has none of them."""
+        """The recommended layers of a model: the family's, or the middle one if the model has none of those."""
         sites = self.sites(model)
         if isinstance(self.layers, tuple) and any(name in site.path for name in self.layers for site in sites):
             return self.layers

@@ -9,6 +9,7 @@ from pag.families import unet
 from pag.families._family import Convention, Family
 from pag.families._sites import transformer_sites
 
+_SPATIAL = "mid_block.attentions.0.transformer_blocks"
 _BY_ANALOGY = "no published setting: {}, by analogy with arXiv 2403.17377"
 
 
@@ -99,7 +100,7 @@ MOTION = Family(
     trunk_arguments=("sample", "timestep", "timestep_cond"),
     text_entry=unet.text_entry,
     example=_motion_example,
-    layers=("m0",),
+    layers=(_SPATIAL,),
     scale=3.0,
     source="diffusers pull request #8789: the spatial layer in the middle",
 )
@@ -113,7 +114,7 @@ VIDEO = Family(
     trunk_arguments=("sample", "timestep", "added_time_ids"),
     text_entry=unet.text_entry,
     example=_video_example,
-    layers=("m0",),
+    layers=(_SPATIAL,),
     scale=3.0,
     source=_BY_ANALOGY.format("the spatial layer in the middle"),
 )
@@ -144,7 +145,7 @@ KANDINSKY3 = Family(
     layers=0.5,
     scale=3.0,
     source=_BY_ANALOGY.format("the layer behind the middle, which has none of its own"),
-    convention=Convention(formula=None),  # its pipelines compute (g + 1)·c − g·u
+    convention=Convention(from_cond=True),
 )
 
 SOUND = Family(
@@ -160,7 +161,7 @@ SOUND = Family(
     trunk_arguments=unet.UNET.trunk_arguments,
     text_entry=unet.text_entry,
     example=_sound_example,
-    layers=("m0",),
+    layers=("mid_block.attentions.0.transformer_blocks.0.attn1",),
     scale=3.0,
     source=_BY_ANALOGY.format("the middle layer"),
 )

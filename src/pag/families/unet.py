@@ -109,7 +109,8 @@ def example(model: Any, rows: int) -> dict[str, Any]:
     return arguments
 
 
-_PIX2PIX = Convention(("cond", "image", "uncond"), formula=None)
+# The result may be rescaled to the deviation of the prompt's prediction.
+_PIX2PIX = Convention(("cond", "image", "uncond"), formula=None, norm=True)
 NO_CFG = Convention(("cond",))
 """All rows are the prompt's, or there is no prompt."""
 
