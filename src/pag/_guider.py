@@ -93,6 +93,7 @@ class PerturbedAttentionGuider(ClassifierFreeGuidance):
     def set_state(self, step: int, num_inference_steps: int, timestep: Any) -> None:
         """Begin a step. Whatever an interrupted run has left is taken off."""
         super().set_state(step, num_inference_steps, timestep)
+        self._batches = []
         self._release()
 
     def active_predictions(self) -> list[str]:
@@ -111,8 +112,9 @@ class PerturbedAttentionGuider(ClassifierFreeGuidance):
         )
 
     def _prepared(self, batch: Call) -> list[Any]:
-        self._batches = [batch(name) for name in self.active_predictions()]
-        return list(self._batches)
+        batches = [batch(name) for name in self.active_predictions()]
+        self._batches += batches  # one guider may serve video and audio, whose batches are merged
+        return batches
 
     def prepare_models(self, denoiser: nn.Module) -> None:
         """Step into the next call of the denoiser.

@@ -27,7 +27,8 @@ class ModularRun:
         keep: the blocks to run; those before and after need text encoders and the like.
         guiders: names of the guiders.
         output: name of the result.
-        steps: number of steps.
+        distilled: whether it is made for no classifier-free guidance.
+        steps: number of steps, None if the arguments tell.
     """
 
     blocks: str
@@ -38,7 +39,8 @@ class ModularRun:
     keep: Sequence[str] = ("denoise",)
     guiders: Sequence[str] = ("guider",)
     output: str = "latents"
-    steps: int = 3
+    distilled: bool = False
+    steps: int | None = 3
     reference: Callable[[nn.Module, str], Any] | None = None
 
     def make(self) -> Any:
@@ -67,7 +69,9 @@ class ModularRun:
         """
         each = guiders if len(guiders) == len(self.guiders) else guiders * len(self.guiders)
         pipe.update_components(**dict(zip(self.guiders, each, strict=True)))
-        given = {"num_inference_steps": self.steps} | self.arguments() | arguments
+        given = self.arguments() | arguments
+        if self.steps is not None:
+            given = {"num_inference_steps": self.steps} | given
         torch.manual_seed(0)
         return pipe(**given, generator=torch.Generator().manual_seed(0), output=self.output).detach().clone()
 

@@ -33,7 +33,7 @@ def pooled(width: int = 16) -> dict[str, Any]:
 
 def masked(length: int = 4, text: int = TEXT) -> dict[str, Any]:
     """Embeddings with padding, and what is none."""
-    mask = (torch.arange(text) < length)[None].long()
+    mask = (torch.arange(text) < length)[None]
     return embeddings(text) | {"prompt_embeds_mask": mask, "negative_prompt_embeds_mask": torch.ones_like(mask)}
 
 
@@ -63,6 +63,11 @@ def _images_in_text() -> dict[str, Any]:
 def _controlled(**arguments: Any) -> dict[str, Any]:
     picture = noise(5, 1, 3, 64, 64)
     return embeddings() | pooled() | pixels(64) | {"control_image": picture} | arguments
+
+
+def _two_layers() -> dict[str, Any]:
+    """Embeddings that are taken from two layers of a text encoder."""
+    return {"prompt_embeds": noise(1, 1, TEXT, 2, 16), "negative_prompt_embeds": noise(2, 1, TEXT, 2, 16)}
 
 
 _EIGHTH: dict[str, Any] = {"kind": "sdxl", "conditioning_embedding_out_channels": (8,) * 4}
@@ -171,5 +176,26 @@ RUNS = {
         lambda: _lists() | pixels(64),
         "layers.0.attention",
         slice(0, 16),
+    ),
+    "Krea2AutoBlocks": ModularRun(
+        "Krea2AutoBlocks",
+        lambda: transformer("krea"),
+        lambda: masked() | _two_layers() | pixels(64),
+        "transformer_blocks.1.attn",
+        slice(TEXT, TEXT + 16),
+    ),
+    "ErnieImageAutoBlocks": ModularRun(
+        "ErnieImageAutoBlocks",
+        lambda: transformer("ernie"),
+        lambda: _lists() | pixels(64),
+        "layers.1.self_attention",
+        slice(0, 16),
+    ),
+    "Flux3AutoBlocks": ModularRun(
+        "Flux3AutoBlocks",
+        lambda: transformer("flux3"),
+        lambda: embeddings() | pixels(64),
+        "single_transformer_blocks.1.attn",
+        slice(TEXT, TEXT + 16),
     ),
 }

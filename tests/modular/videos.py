@@ -3,13 +3,14 @@
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLHunyuanVideo15
+from diffusers import AutoencoderKLHunyuanVideo15, HeliosDMDScheduler, HeliosScheduler
 
 from tests.denoisers import NETWORKS
 from tests.denoisers._network import strong
 from tests.denoisers.hunyuan_video import IMAGE
 from tests.modular._run import ModularRun
 from tests.modular.images import embeddings, noise, pixels, transformer
+from tests.runs import ltx2
 from tests.runs.wan import vae
 
 
@@ -58,6 +59,33 @@ def _two_texts() -> dict[str, Any]:
     return given
 
 
+def _attended() -> dict[str, Any]:
+    return {f"{prefix}prompt_attention_mask": torch.ones(1, 5) for prefix in ("", "negative_")}
+
+
+def _ltx() -> dict[str, Any]:
+    return embeddings() | _attended() | pixels(64) | {"num_frames": 17}
+
+
+def _ltx2() -> dict[str, Any]:
+    return transformer("ltx2") | {"vae": ltx2.vae(), "audio_vae": ltx2.audio_vae()}
+
+
+def _sound() -> dict[str, Any]:
+    known = {"batch_size": 1, "dtype": torch.float32, "use_cross_timestep": False}
+    given: dict[str, Any] = {"num_frames": 17} | known | pixels(64)
+    for seed, prefix in enumerate(("", "negative_")):
+        given[f"{prefix}connector_prompt_embeds"] = noise(seed, 1, 5, 16)
+        given[f"{prefix}connector_audio_prompt_embeds"] = noise(seed + 2, 1, 5, 16)
+        given[f"{prefix}connector_attention_mask"] = torch.ones(1, 5)
+    return given
+
+
+def _helios() -> dict[str, Any]:
+    sizes = {"num_frames": 9, "num_latent_frames_per_chunk": 3, "history_sizes": [16, 2, 1]}
+    return embeddings() | pixels(32) | sizes
+
+
 RUNS = {
     "WanBlocks": ModularRun("WanBlocks", _wan, _video, "blocks.1.attn1"),
     "WanImage2VideoAutoBlocks": ModularRun(
@@ -83,5 +111,25 @@ RUNS = {
     ),
     "HunyuanVideo15AutoBlocks": ModularRun(
         "HunyuanVideo15AutoBlocks", _hunyuan, _two_texts, "transformer_blocks.1.attn", IMAGE
+    ),
+    "LTXAutoBlocks": ModularRun("LTXAutoBlocks", lambda: transformer("ltx"), _ltx, "transformer_blocks.1.attn1"),
+    "LTX2AutoBlocks": ModularRun(
+        "LTX2AutoBlocks", _ltx2, _sound, "transformer_blocks.1.attn1", guiders=("guider", "audio_guider")
+    ),
+    "HeliosAutoBlocks": ModularRun("HeliosAutoBlocks", lambda: transformer("helios"), _helios, "blocks.1.attn1"),
+    "HeliosPyramidAutoBlocks": ModularRun(
+        "HeliosPyramidAutoBlocks",
+        lambda: transformer("helios") | {"scheduler": HeliosScheduler()},
+        lambda: _helios() | pixels(64) | {"pyramid_num_inference_steps_list": [2, 1, 1]},
+        "blocks.1.attn1",
+        steps=None,
+    ),
+    "HeliosPyramidDistilledAutoBlocks": ModularRun(
+        "HeliosPyramidDistilledAutoBlocks",
+        lambda: transformer("helios") | {"scheduler": HeliosDMDScheduler()},
+        lambda: _helios() | pixels(64) | {"pyramid_num_inference_steps_list": [1, 1, 1]},
+        "blocks.1.attn1",
+        steps=None,
+        distilled=True,
     ),
 }

@@ -26,7 +26,7 @@ TEXT = 5
 PATH = "transformer_blocks.1.attn1"
 
 
-def _vae() -> AutoencoderKLLTX2Video:
+def vae() -> AutoencoderKLLTX2Video:
     """8 frames to 1 (the first stays alone), 32×32 pixels to one latent."""
     torch.manual_seed(2)
     blocks: dict[str, Any] = {
@@ -40,7 +40,8 @@ def _vae() -> AutoencoderKLLTX2Video:
     ).eval()
 
 
-def _audio_vae() -> AutoencoderKLLTX2Audio:
+def audio_vae() -> AutoencoderKLLTX2Audio:
+    """The autoencoder of the sound."""
     torch.manual_seed(3)
     return AutoencoderKLLTX2Audio(
         base_channels=4, num_res_blocks=1, resolution=32, latent_channels=2, mel_bins=8
@@ -62,8 +63,8 @@ def _connectors() -> LTX2TextConnectors:
 
 def _ltx2(name: str, **components: Any) -> Any:
     given = {
-        "vae": _vae(),
-        "audio_vae": _audio_vae(),
+        "vae": vae(),
+        "audio_vae": audio_vae(),
         "connectors": _connectors(),
         "scheduler": FlowMatchEulerDiscreteScheduler(),
         "transformer": strong(NETWORKS["ltx2"].make),
