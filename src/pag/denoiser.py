@@ -167,6 +167,8 @@ class GuidedDenoiser:
             value = list(value.unbind())
         if name in self._family.row_arguments:
             return rows.grow(name, value, folded=name in self._family.folded_arguments)
+        if name in self._family.paired_arguments:
+            return rows.grow_pairs(value)
         if isinstance(value, dict):
             return {key: self._grow(rows, f"{name}.{key}", item) for key, item in value.items()}  # pyright: ignore
         return value

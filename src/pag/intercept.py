@@ -14,6 +14,7 @@ from diffusers.models import attention_processor
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry, attention_backend  # pyright: ignore
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor, nn
+from torch.nn.attention import flex_attention
 from torch.overrides import TorchFunctionMode
 
 from pag.processors import REPLACEMENTS, SPARSE, block_sparse
@@ -299,15 +300,22 @@ class _AllEntries(TorchFunctionMode):
 
 @contextmanager
 def running_on_meta() -> Generator[None]:
-    """Inside this context models run on the meta device that ask which tokens a mask leaves (all), or for autocast."""
-    plain: Any = torch.autocast
+    """Inside this context models run on the meta device that ask which tokens a mask leaves (all), or for autocast.
+
+    And those whose attention is `flex_attention`, which is taken for the native operation there.
+    """
+    plain: Any = (torch.autocast, flex_attention.flex_attention)
 
     def autocast(device_type: str, *args: Any, **kwargs: Any) -> Any:
-        return nullcontext() if device_type == "meta" else plain(device_type, *args, **kwargs)
+        return nullcontext() if device_type == "meta" else plain[0](device_type, *args, **kwargs)
 
-    torch.autocast = autocast  # pyright: ignore
+    def attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Any:
+        native = F.scaled_dot_product_attention
+        return native(query, key, value) if query.is_meta else plain[1](query, key, value, *args, **kwargs)
+
+    torch.autocast, flex_attention.flex_attention = autocast, attention  # pyright: ignore
     try:
         with _AllEntries():
             yield
     finally:
-        torch.autocast = plain
+        torch.autocast, flex_attention.flex_attention = plain

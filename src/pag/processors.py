@@ -48,6 +48,40 @@ def sana_video(
     return _out(attn, attend(unnormalized_linear_attention, q / sums, k, v, linear=True), hidden_states)
 
 
+def anyflow_causal(
+    attend: Attending,
+    attn: Any,
+    hidden_states: Tensor,
+    rotary_emb: dict[str, Tensor],
+    kv_cache: dict[str, Tensor] | None = None,
+    kv_cache_flag: dict[str, int] | None = None,
+    **kwargs: Any,
+) -> Tensor:
+    """AnyFlow's attention to the frames of earlier chunks, whose keys and values are kept.
+
+    Like diffusers, it fills the sequence up to a multiple of 128 with keys of zero, which are attended to. So that each
+    token is its own key, earlier tokens get queries, too.
+    """
+    if kv_cache is None or kv_cache_flag is None:
+        raise ValueError("AnyFlow's causal attention can be perturbed with its cache only: pass `use_kv_cache=True`.")
+    q, k, v = attn.norm_q(attn.to_q(hidden_states)), attn.norm_k(attn.to_k(hidden_states)), attn.to_v(hidden_states)
+    q, k, v = (x.to(hidden_states.dtype).unflatten(2, (attn.heads, -1)).transpose(1, 2) for x in (q, k, v))
+    names = ("compressed", "full")
+    kept = [kv_cache[f"{name}_cache"][:, :, :, : kv_cache_flag[f"num_cached_{name}_tokens"]] for name in names]
+    k, v = (torch.cat([*(part[index] for part in kept), x], dim=2) for index, x in enumerate((k, v)))
+    q, k = _turned(q, rotary_emb["query"]), _turned(k, rotary_emb["key"])
+    earlier, fill = k.shape[2] - q.shape[2], -q.shape[2] % 128
+    q, (k, v) = F.pad(q, (0, 0, earlier, fill)), (F.pad(x, (0, 0, 0, fill)) for x in (k, v))
+    answers = F.scaled_dot_product_attention(q, k, v)[:, :, earlier : q.shape[2] - fill]
+    return attn.to_out[1](attn.to_out[0](answers.transpose(1, 2).flatten(2)))
+
+
+def _turned(tensor: Tensor, angles: Tensor) -> Tensor:
+    """Pairs of channels as complex numbers, turned by complex numbers of length 1."""
+    pairs = torch.view_as_complex(tensor.to(angles.real.dtype).unflatten(3, (-1, 2)))
+    return torch.view_as_real(pairs * angles).flatten(3).type_as(tensor)
+
+
 def _rectified(attn: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     q, k, v = attn.to_q(x), attn.to_k(x), attn.to_v(x)
     if attn.norm_q is not None:
@@ -107,6 +141,7 @@ def block_sparse(attend: Attending, attn: Any, hidden_states: Tensor, rotary_emb
 
 
 REPLACEMENTS: dict[str, Callable[..., Tensor]] = {
+    "AnyFlowCausalAttnProcessor": anyflow_causal,
     "SanaLinearAttnProcessor2_0": sana,
     "SanaLinearAttnProcessor3_0": sana_video,
 }

@@ -100,6 +100,10 @@ class Rows:
         each = [item for item in value for _ in range(count)]
         return [*each, *each[self.span("cond")]]
 
+    def grow_pairs(self, value: Any) -> Any:
+        """Append the perturbed rows in the second dimension of every tensor."""
+        return _map(lambda pair: torch.cat([pair, pair[:, self.span("cond")]], dim=1), value)
+
     def grow_store(self, store: Any) -> None:
         """Append the perturbed rows to every tensor that an object holds: keys and values of an earlier call."""
         _replace(store, lambda tensor: torch.cat([tensor, tensor[self.span("cond")]]))

@@ -1,9 +1,12 @@
 """Runs on networks of `pag.families.wan`."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from diffusers import (
+    AnyFlowFARTransformer3DModel,
     AutoencoderKLWan,
     FlowMapEulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
@@ -11,6 +14,7 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 from PIL import Image
+from torch import nn
 
 from tests.denoisers import NETWORKS
 from tests.denoisers._network import strong
@@ -71,6 +75,30 @@ def _knowing_the_rate() -> Any:
     """With a timestep per frame, diffusers' class takes the frame rate of one row only."""
     config: Any = NETWORKS["skyreels"].model().config
     return strong(lambda: SkyReelsV2Transformer3DModel.from_config(config, inject_sample_info=True))  # pyright: ignore
+
+
+def _far() -> Any:
+    """Three chunks, of 1, 2 and 1 latent frames; the first is kept in coarser patches at the end."""
+    config: Any = NETWORKS["anyflow"].model().config
+    more: Any = {"chunk_partition": (1, 2, 1), "compressed_patch_size": (1, 4, 4), "full_chunk_limit": 2}
+    transformer = strong(lambda: AnyFlowFARTransformer3DModel.from_config(config, **more))  # pyright: ignore
+    return _pipe("AnyFlowFARPipeline", "anyflow", transformer=transformer, scheduler=FlowMapEulerDiscreteScheduler())
+
+
+def _fills(call: dict[str, Any]) -> bool:
+    return call["kv_cache_flag"]["is_cache_step"]
+
+
+@contextmanager
+def _values(model: nn.Module, path: str) -> Generator[None]:
+    """Each token attends to itself alone: the values are the answers."""
+    attention: Any = model.get_submodule(path)
+    own = attention.processor
+    attention.processor = lambda attn, hidden_states, **_: attn.to_out[0](attn.to_v(hidden_states))  # pyright: ignore
+    try:
+        yield
+    finally:
+        attention.processor = own
 
 
 def _text(tokens: int = 5, **arguments: Any) -> dict[str, Any]:
@@ -230,5 +258,15 @@ RUNS = {
         lambda: _pipe("AnyFlowPipeline", "anyflow", scheduler=FlowMapEulerDiscreteScheduler()),
         lambda: _text(guidance_scale=4.0, video=video(1)),
         PATH,
+    ),
+    "AnyFlowFARPipeline": Run(
+        _far, lambda: _text(num_frames=13, negative_prompt_embeds=None), PATH, reference=_values, prepares=_fills
+    ),
+    "AnyFlowFARPipeline: CFG, from a video": Run(
+        _far,
+        lambda: _text(num_frames=13, guidance_scale=4.0, video=torch.full((1, 1, 3, 32, 32), 0.5)),
+        PATH,
+        reference=_values,
+        prepares=_fills,
     ),
 }

@@ -180,6 +180,8 @@ class Family:
         unshared: names of modules inside the blocks that get such a stack as their input, and compute all of it.
         stores: arguments of ``forward`` that are objects which hold keys and values of earlier calls. They come from an
             earlier output, beside the predictions, and hold the pipeline's own rows only.
+        paired_arguments: arguments with a pair of entries, of keys and values, in the first dimension of every tensor,
+            and rows in the second.
         image: where the image's tokens are among the queries of an attention operation: one slice, or one for each
             row of the call; None if the operation is not the image's self-attention (but attention to the image of an
             IP-Adapter, say).
@@ -218,6 +220,7 @@ class Family:
     tables: tuple[str, ...] = ()
     unshared: tuple[str, ...] = ()
     stores: tuple[str, ...] = ()
+    paired_arguments: tuple[str, ...] = ()
     image: Callable[[Attending], slice | Sequence[slice] | None] = every_token
     shift: Callable[[Attending], int] = extra_keys_first
     frames: Callable[[Any, Mapping[str, Any]], int] = one_frame

@@ -64,6 +64,26 @@ def _anyflow_example(model: Any, rows: int) -> dict[str, Any]:
     }
 
 
+def _far_example(model: Any, rows: int) -> dict[str, Any]:
+    """The first chunk, of three latent frames."""
+    config, device = model.config, model.device
+    shape = (2, rows, config.num_attention_heads, 0, config.attention_head_dim)
+    caches = {name: torch.empty(shape, device=device) for name in ("full_cache", "compressed_cache")}
+    arguments = _anyflow_example(model, rows)
+    for name in ("hidden_states", "timestep", "r_timestep"):
+        arguments[name] = arguments[name][:, :3]
+    return arguments | {
+        "chunk_partition": [3],
+        "kv_cache": dict.fromkeys(range(config.num_layers), caches),
+        "kv_cache_flag": {"num_cached_chunks": 0, "is_cache_step": False},
+    }
+
+
+def _fills_cache(call: Mapping[str, Any]) -> bool:
+    flag = call.get("kv_cache_flag")
+    return flag is not None and flag["is_cache_step"]
+
+
 WAN = Family(
     models=("WanTransformer3DModel", "SkyReelsV2Transformer3DModel", "ChronoEditTransformer3DModel"),
     sites=transformer_sites("blocks"),
@@ -124,4 +144,17 @@ ANYFLOW = Family(
     frames=frames_first,
 )
 
-FAMILIES = (WAN, VACE, ANIMATE, ANYFLOW)
+ANYFLOW_FAR = Family(
+    models=("AnyFlowFARTransformer3DModel",),
+    sites=transformer_sites("blocks"),
+    example=_far_example,
+    layers=0.5,
+    scale=3.0,
+    source=SOURCE,
+    trunk=("patch_embedding", "condition_embedder"),  # the blocks get keys and values of all rows
+    row_arguments=(*ROWS, "r_timestep", "encoder_hidden_states_image"),
+    paired_arguments=("kv_cache",),
+    prepares=_fills_cache,
+)
+
+FAMILIES = (WAN, VACE, ANIMATE, ANYFLOW, ANYFLOW_FAR)
