@@ -39,7 +39,7 @@ TRUE_CFG = Convention(calls=("cond", "uncond"), switch="do_true_cfg", scale="tru
 """Two calls a step, the prompt's first, if `true_cfg_scale` is above 1 and there is a negative prompt."""
 
 SITES = transformer_sites("transformer_blocks", "single_transformer_blocks", names=("double", "single"))
-NO_SETTING = "no published setting: the middle of the double blocks, by analogy with arXiv 2403.17377"
+NO_SETTING = "no published setting: a quarter of the way in"
 
 FLUX = Family(
     models=("FluxTransformer2DModel",),
