@@ -96,7 +96,7 @@ class PipelineCaller:
         self._pipe, variables = running_pipeline(self._given)
         convention = self._convention
         named = (convention.switch, *self._scales, convention.unless, convention.truncated)
-        wanted = ("t", "guider", "guidance_rescale", *named, convention.groups_with[0])
+        wanted = ("t", "guider", "guidance_rescale", *named, convention.groups_with[0], convention.groups_by[0])
         self._locals = {name: variables[name] for name in wanted if name in variables}
         self._check_guider()
         if self._declared is not False and (reason := convention.impossible(self._pipe)):
@@ -120,7 +120,10 @@ class PipelineCaller:
         if not declared:
             return ("cond",)
         name, groups = convention.groups_with
-        return convention.groups if self._locals.get(name) is None else groups
+        if self._locals.get(name) is not None:
+            return groups
+        name, by_value = convention.groups_by
+        return by_value.get(self._locals.get(name), convention.groups)
 
     def _check_guess(self, sample: Any, guided: bool) -> None:
         several = self._calls > 1 and self._step is not None

@@ -117,6 +117,7 @@ class GuidedDenoiser:
             return self._completed(original(*args, **kwargs))
         self._refuse_caches()
         grown = {name: self._grow(rows, name, value) for name, value in arguments.items()}
+        grown |= self._family.grow(arguments, rows.span("cond"))
         positional = [grown[name] for name in self._names[: len(args)]]
         name = type(uncompiled(self._model)).__name__
         doubt = explained(name) if self._unchecked else nullcontext()

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import PRXTransformer2DModel, ZImageTransformer2DModel
+from diffusers import OmniGenTransformer2DModel, PRXTransformer2DModel, ZImageTransformer2DModel
 from diffusers.models.transformers.transformer_ernie_image import ErnieImageTransformer2DModel
 from diffusers.models.transformers.transformer_ideogram4 import (
     LLM_TOKEN_INDICATOR,
@@ -176,6 +176,38 @@ def _ideogram_inputs(rows: int, generator: Generator) -> dict[str, Any]:
     }
 
 
+def omnigen() -> OmniGenTransformer2DModel:
+    return OmniGenTransformer2DModel(
+        hidden_size=16,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        intermediate_size=32,
+        num_layers=3,
+        pad_token_id=0,
+        vocab_size=32,
+        rope_scaling={"short_factor": [1.0] * 4, "long_factor": [1.0] * 4},
+        pos_embed_max_size=8,
+        time_step_dim=16,
+    )
+
+
+def omnigen_inputs(rows: int, generator: Generator) -> dict[str, Any]:
+    """Seven tokens of the text and one of the time ahead of the image; the text of the first row is filled up."""
+    mask = torch.tril(torch.ones(rows, 7 + 1 + 16, 7 + 1 + 16))
+    mask[:, 8:] = 1
+    mask[0, :, 0] = 0
+    mask[0, 0] = 1
+    return {
+        "hidden_states": randn(generator, rows, 4, 8, 8),
+        "timestep": torch.full((rows,), 500.0),
+        "input_ids": torch.randint(1, 32, (rows, 7), generator=generator),
+        "input_img_latents": [],
+        "input_image_sizes": {},
+        "attention_mask": mask,
+        "position_ids": torch.arange(24)[None].repeat(rows, 1),
+    }
+
+
 def _layers(name: str = "layers", attention: str = "attention") -> tuple[str, ...]:
     return f"{name}.0.{attention}", f"{name}.2.{attention}"
 
@@ -221,4 +253,12 @@ NETWORKS = {
         _layers("blocks"),
     ),
     "ideogram": Network(ideogram, _ideogram_inputs, _layers(), _AFTER),
+    "omnigen": Network(
+        omnigen,
+        omnigen_inputs,
+        _layers(attention="self_attn"),
+        slice(8, 24),
+        uncond=("input_ids", "attention_mask"),
+        xfail={"cost": "the network asks for the largest position, which a tensor without data does not have"},
+    ),
 }

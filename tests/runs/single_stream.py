@@ -4,11 +4,15 @@ import warnings
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
 from diffusers.models.controlnets.controlnet_z_image import ZImageControlNetModel
+from diffusers.pipelines.omnigen import pipeline_omnigen
+from diffusers.pipelines.omnigen.processor_omnigen import OmniGenCollator
 from PIL import Image
 from torch import Tensor
 
@@ -173,6 +177,44 @@ def _prx() -> Any:
         return _plain("PRXPipeline", "prx", vae=vae())
 
 
+class Collated:
+    """What stands for OmniGen's processor of texts with images in them: the texts' tokens are given."""
+
+    max_image_size = 1024
+
+    def __call__(self, prompt: Any, input_images: Any, height: int, width: int, **given: Any) -> dict[str, Any]:
+        """The prompt's row, that without a prompt and, with images, that of the images alone."""
+        collate = OmniGenCollator(pad_token_id=0, hidden_size=16)
+        seen = [torch.from_numpy(np.array(image)).permute(2, 0, 1) / 127.5 - 1 for image in input_images[0] or []]
+        image = {"pixel_values": seen or None, "image_sizes": [[1, 3]] if seen else None}
+        rows = [{"input_ids": [1, 2, 3, 4, 5, 6, 7]} | image, {"input_ids": [1, 2, 3]} | image.fromkeys(image)]
+        rows += [{"input_ids": [1, 2, 3, 4]} | image] if seen else []
+        ids, positions, mask, _, pixels, sizes = collate.process_mllm_input(rows, [[height, width]] * len(rows))
+        return {
+            "input_ids": ids,
+            "position_ids": positions,
+            "attention_mask": mask,
+            "input_pixel_values": pixels,
+            "input_image_sizes": sizes,
+        }
+
+
+def _omnigen() -> Any:
+    # Its own needs torchvision.
+    with mock.patch.object(pipeline_omnigen, "OmniGenMultiModalProcessor", create=True, return_value=Collated()):
+        return _plain("OmniGenPipeline", "omnigen", vae=vae(3))
+
+
+def _omnigen_run(**given: Any) -> Run:
+    return Run(
+        _omnigen,
+        lambda: {"prompt": "a picture", "height": 64, "width": 64} | given,
+        "layers.1.self_attn",
+        slice(8, 24),
+        groups={2: (2, 0), 3: (3, 0)},
+    )
+
+
 _PRX: dict[str, Any] = {"mask": "prompt_attention_mask", "use_resolution_binning": False}
 _AFTER = slice(TEXT, TEXT + 16)
 
@@ -263,5 +305,9 @@ RUNS = {
         _AFTER,
         calls=("cond", "uncond"),
         denoisers=("transformer", "unconditional_transformer"),
+    ),
+    "OmniGenPipeline": _omnigen_run(),
+    "OmniGenPipeline: images": _omnigen_run(
+        prompt="a picture like <img><|image_1|></img>", input_images=[picture(32).resize((16, 32))]
     ),
 }

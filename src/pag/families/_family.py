@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, nn
@@ -86,6 +87,11 @@ def no_entry(model: nn.Module) -> str | None:
     return None
 
 
+def grow_nothing(call: Mapping[str, Any], cond: slice) -> Mapping[str, Any]:
+    """All arguments are grown row by row."""
+    return {}
+
+
 def prepares_nothing(call: Mapping[str, Any]) -> bool:
     """Each call predicts."""
     return False
@@ -108,6 +114,7 @@ class Convention:
     Args:
         groups: the row groups of one call while CFG is on, in order; ``"cond"`` is the prompt's.
         groups_with: name of a local variable and, where that is set, the groups in place of ``groups``.
+        groups_by: name of a local variable, and the groups by its value, in place of ``groups``.
         also_alone: whether, with CFG on, there are also calls for the prompt alone. They show in latents that are not
             repeated.
         calls: if the pipeline calls its denoiser once for each group, the groups in the order of their calls in a
@@ -132,6 +139,7 @@ class Convention:
 
     groups: tuple[str, ...] = ("uncond", "cond")
     groups_with: tuple[str, tuple[str, ...]] = ("", ())
+    groups_by: tuple[str, Mapping[Any, tuple[str, ...]]] = ("", MappingProxyType({}))
     also_alone: bool = False
     calls: tuple[str, ...] = ()
     formula: str | None = "classifier_free"
@@ -192,6 +200,8 @@ class Family:
         predictions: how many of the outputs are predictions (of video and audio, say).
         aside: arguments of ``forward`` any of which, if it is given, makes the call one for a prediction of another
             kind, which the pipeline compares with the prompt's: of a network with fewer layers, say.
+        grow: from the arguments of ``forward``, and where the prompt's rows are, those arguments to which a copy of
+            these rows must be added in another way.
         prepares: whether a call of ``forward`` only fills a cache, and predicts nothing, from its arguments.
         text_entry: path of the first module at which the rows of the prompt and of the negative prompt
             begin to differ, or ``None`` if they differ from the start.
@@ -227,6 +237,7 @@ class Family:
     variance: Callable[[Any], bool] = no_variance
     predictions: int = 1
     aside: tuple[str, ...] = ()
+    grow: Callable[[Mapping[str, Any], slice], Mapping[str, Any]] = grow_nothing
     prepares: Callable[[Mapping[str, Any]], bool] = prepares_nothing
     text_entry: Callable[[nn.Module], str | None] = no_entry
     trunk_arguments: tuple[str, ...] = ()

@@ -1,6 +1,6 @@
 """Joint attention of one sequence that holds text and image."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -116,6 +116,41 @@ def ideogram_example(model: Any, rows: int) -> dict[str, Any]:
     }
 
 
+def omnigen_image(attending: Attending) -> slice:
+    """The image is last, behind the text and the images in it and a token of the time."""
+    tokens = _tokens({"patch_size": attending.config.patch_size}, attending.call["hidden_states"][0])
+    return slice(attending.queries - tokens, attending.queries)
+
+
+def grow_images(call: Mapping[str, Any], cond: slice) -> Mapping[str, Any]:
+    """Images in the text lie in one list for all rows, in the order of a dictionary of their places by row."""
+    rows = len(call["hidden_states"])
+    latents, places = list(call["input_img_latents"]), dict(call["input_image_sizes"])
+    first: dict[int, int] = {}
+    for row in places:
+        first[row] = sum(len(places[before]) for before in first)
+    for row in range(cond.start, cond.stop):
+        if row in first:
+            latents += latents[first[row] : first[row] + len(places[row])]
+            places[rows + row - cond.start] = places[row]
+    return {"input_img_latents": latents, "input_image_sizes": places}
+
+
+def omnigen_example(model: Any, rows: int) -> dict[str, Any]:
+    """One call's arguments for an image of 1024×1024 pixels, with 128 text tokens."""
+    config, device = model.config, model.device
+    tokens = 128 + 1 + 4096
+    return {
+        "hidden_states": torch.empty(rows, config.in_channels, 128, 128, device=device),
+        "timestep": torch.ones(rows, device=device),
+        "input_ids": torch.zeros(rows, 128, dtype=torch.long, device=device),
+        "input_img_latents": [],
+        "input_image_sizes": {},
+        "attention_mask": torch.ones(rows, tokens, tokens, device=device),
+        "position_ids": torch.zeros(rows, tokens, dtype=torch.long, device=device),
+    }
+
+
 Z_IMAGE = Family(
     models=("ZImageTransformer2DModel",),
     sites=transformer_sites("noise_refiner", "layers", names=("refiner", "")),
@@ -182,4 +217,21 @@ IDEOGRAM_4 = Family(
     convention=Convention(calls=("cond", "uncond")),
 )
 
-FAMILIES = (Z_IMAGE, ERNIE_IMAGE, KREA_2, PRX, IDEOGRAM_4)
+OMNIGEN = Family(
+    models=("OmniGenTransformer2DModel",),
+    sites=transformer_sites("layers"),
+    example=omnigen_example,
+    layers=0.5,
+    scale=3.0,
+    source=_SOURCE,
+    trunk=("layers",),
+    row_arguments=("hidden_states", "timestep", "input_ids", "attention_mask", "position_ids"),
+    grow=grow_images,
+    image=omnigen_image,
+    convention=Convention(
+        ("cond", "uncond"), groups_by=("num_cfg", {2: ("cond", "uncond", "image")}), switch="num_cfg"
+    ),
+)
+"""With images in the text ``u + gᵢ·(cᵢ − u) + g·(c − cᵢ)``, where cᵢ has the images only."""
+
+FAMILIES = (Z_IMAGE, OMNIGEN, ERNIE_IMAGE, KREA_2, PRX, IDEOGRAM_4)
