@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import (
     AutoencoderDC,
@@ -10,6 +11,7 @@ from diffusers import (
     SanaControlNetModel,
     SCMScheduler,
 )
+from PIL import Image
 
 from tests.denoisers import NETWORKS
 from tests.denoisers._network import strong
@@ -73,6 +75,21 @@ def _picture(size: int = 64) -> torch.Tensor:
     return torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(7))
 
 
+def _world() -> Any:
+    pipe = _sana("SanaWMPipeline", "sana world model", FlowMatchEulerDiscreteScheduler())
+    first = torch.randn(1, 4, 1, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+    pipe._encode_first_frame = lambda *_: first
+    return pipe
+
+
+def _world_arguments(**arguments: Any) -> dict[str, Any]:
+    cameras = np.tile(np.eye(4, dtype=np.float32), (17, 1, 1))
+    cameras[:, 2, 3] = np.arange(17) / 8  # it moves forwards
+    given = {"image": Image.new("RGB", (64, 64)), "prompt": "", "negative_prompt": "", "c2w": cameras}
+    size = {"intrinsics": [64.0, 64.0, 32.0, 32.0], "height": 64, "width": 64, "num_frames": 17}
+    return masked_embeddings() | given | size | arguments
+
+
 PATH = "transformer_blocks.1.attn1"
 
 RUNS = {
@@ -114,4 +131,6 @@ RUNS = {
         PATH,
         reference=own_value,
     ),
+    "SanaWMPipeline": Run(_world, _world_arguments, "blocks.1.attn"),
+    "SanaWMPipeline: no CFG": Run(_world, lambda: _world_arguments(guidance_scale=1.0), "blocks.1.attn"),
 }
