@@ -79,6 +79,8 @@ def cost(pipe_or_model: Any, layers: Layers | None = None, *, cfg: bool = True, 
     model, family = _meta(pipe_or_model)
     chosen = select(family.sites(model), family.recommended(model) if layers in (None, "auto") else layers)
     forward = _plain(model, family)
+    if family.packed:  # the negative prompt has a forward of its own
+        return Cost(forward, 3 if cfg else 2, int(cfg) + _guided(model, family, chosen, False, share_rows) / forward)
     return Cost(forward, 3 if cfg else 2, _guided(model, family, chosen, cfg, share_rows) / forward)
 
 
@@ -107,7 +109,8 @@ def layer_costs(pipe_or_model: Any) -> list[LayerCost]:
     costs: list[LayerCost] = []
     for site in sites:
         tokens = seen.tokens[site.path]
-        extra = 1 - seen.shared[site.path] / total
+        shared = 0 if family.packed else seen.ahead[site.path]
+        extra = 1 - (shared + seen.skipped[site.path]) / total
         costs.append(LayerCost(site, tokens, _grid(shape, tokens), extra, site in recommended))
     return costs
 
@@ -123,23 +126,24 @@ def _grid(shape: tuple[int, ...], tokens: int) -> tuple[int, int] | None:
 
 @final
 class _Trace:
-    """Looks at each site as it runs: its tokens, and the operations that a row perturbed there does not repeat."""
+    """Looks at each site as it runs: its tokens, and the operations ahead of it and in it, which are not repeated."""
 
     def __init__(self, counter: FlopCounterMode) -> None:
         self._counter = counter
         self.tokens: dict[str, int] = {}
-        self.shared: dict[str, int] = {}
+        self.ahead: dict[str, int] = {}
+        self.skipped: dict[str, int] = {}
 
     def site(self, site: Site, module: nn.Module) -> Call:
         def attend(op: Call, query: Tensor, *args: Any, **options: Any) -> Tensor:
             before = self._counter.get_total_flops()
             output = op(query, *args, **options)
             self.tokens[site.path] = query.shape[-2]
-            self.shared[site.path] += self._counter.get_total_flops() - before
+            self.skipped[site.path] += self._counter.get_total_flops() - before
             return output
 
         def look(original: Call, *args: Any, **kwargs: Any) -> Any:
-            self.shared[site.path] = self._counter.get_total_flops()
+            self.ahead[site.path], self.skipped[site.path] = self._counter.get_total_flops(), 0
             with AttentionOp(attend):
                 return native_call(module, original, attend)(*args, **kwargs)
 

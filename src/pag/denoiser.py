@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -116,6 +117,8 @@ class GuidedDenoiser:
         if not rows.guidable:
             return self._completed(original(*args, **kwargs))
         self._refuse_caches()
+        if self._family.packed:
+            return self._guided_by_two_calls(rows, scale, arguments, partial(original, *args, **kwargs))
         grown = {name: self._grow(rows, name, value) for name, value in arguments.items()}
         grown |= self._family.grow(arguments, rows.span("cond"))
         positional = [grown[name] for name in self._names[: len(args)]]
@@ -139,6 +142,14 @@ class GuidedDenoiser:
                 f"{type(model).__name__} has a cache ({cache}) that computes layers in some steps only, and for the "
                 "pipeline's own rows. Guidance needs them all: call `disable_cache()` on it first."
             )
+
+    def _guided_by_two_calls(self, rows: Rows, scale: float, arguments: dict[str, Any], call: Call) -> Any:
+        output = call()
+        with self._forward.running(Rows(rows.size, ()), Stage.PARTED, arguments):
+            worse = call()
+        pairs = zip(self._predictions(output), self._predictions(worse), strict=True)
+        both = [torch.cat(pair) for pair in pairs]
+        return with_predictions(output, self._combine(rows, arguments[self._family.sample], both, scale))
 
     @contextmanager
     def _stored(self, rows: Rows, arguments: dict[str, Any]) -> Generator[None]:

@@ -186,6 +186,8 @@ class _Operation:
         if key.shape[-2] < query.shape[-2]:  # attention to something else, such as the image of an IP-Adapter
             return op(query, key, value, attn_mask, **options)
         rows = self._rows
+        if not rows.normal:  # all rows are perturbed ones
+            return self._perturbed(op, query, key, value, attn_mask, options, slice(0, rows.total))
         if query.shape[0] == 1 < rows.total:  # a processor that goes through the rows one by one
             row, self._row = self._row, self._row + 1
             if row < rows.normal:

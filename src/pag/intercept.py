@@ -222,7 +222,7 @@ def predictions_of(output: Any, count: int) -> list[Tensor]:
     """
     if isinstance(output, Tensor):
         return [output]
-    return [_stacked(output[index]) for index in range(min(count, len(output)))]
+    return [_stacked(output[index]) for index in _places(output, count)]
 
 
 def beside_predictions(output: Any, count: int) -> list[Any]:
@@ -236,14 +236,17 @@ def with_predictions(output: Any, predictions: Sequence[Tensor]) -> Any:
     """The same output with other predictions."""
     if isinstance(output, Tensor):
         return predictions[0]
-    old = [output[index] for index in range(len(predictions))]
-    new = [
-        list(value.unbind()) if isinstance(before, list) else value
-        for before, value in zip(old, predictions, strict=True)
-    ]
+    new: list[Any] = list(output) if isinstance(output, tuple | list) else list(output.values())
+    for index, value in zip(_places(output, len(new)), predictions, strict=False):
+        new[index] = list(value.unbind()) if isinstance(new[index], list) else value
     if isinstance(output, tuple | list):
-        return type(output)((*new, *output[len(new) :]))  # pyright: ignore
-    return type(output)(**(dict(output) | dict(zip(output, new, strict=False))))
+        return type(output)(new)  # pyright: ignore
+    return type(output)(**dict(zip(output, new, strict=True)))
+
+
+def _places(output: Any, count: int) -> list[int]:
+    """Where the first of the outputs are that are there."""
+    return [index for index in range(min(count, len(output))) if output[index] is not None]
 
 
 def _stacked(prediction: Any) -> Tensor:

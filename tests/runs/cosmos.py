@@ -1,10 +1,12 @@
 """Runs on networks of `pag.families.cosmos`."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from diffusers import (
     AutoencoderKLCosmos,
+    Cosmos3OmniTransformer,
     CosmosControlNetModel,
     EDMEulerScheduler,
     FlowMatchEulerDiscreteScheduler,
@@ -103,6 +105,67 @@ def _image_to_video(width: int = 16) -> dict[str, Any]:
     return _video(width) | {"video": zoo.picture(5, size=32)[None]}
 
 
+VISION = 12
+"""Tokens of 3 frames of 2×2 patches; those of the sound follow."""
+
+
+def _omni(**config: Any) -> Cosmos3OmniTransformer:
+    tiny: dict[str, Any] = {
+        "head_dim": 8,
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "latent_channel": 4,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 3,
+        "num_key_value_heads": 2,
+        "patch_latent_dim": 16,
+        "rope_axes_dim": (2, 1, 1),
+        "vocab_size": 32,
+    }
+    return Cosmos3OmniTransformer(**(tiny | config))
+
+
+class _Tokenizer:
+    """Names of special tokens: texts are tokenized by hand."""
+
+    eos_token_id = 0
+
+    def convert_tokens_to_ids(self, token: str) -> int:
+        """A number for it."""
+        return 1
+
+
+def _cosmos3(**config: Any) -> Any:
+    pipe = pipeline(
+        "Cosmos3OmniPipeline",
+        enable_safety_checker=False,
+        scheduler=_flow(),
+        text_tokenizer=_Tokenizer(),
+        transformer=strong(lambda: _omni(**config)),
+        vae=wan.vae(),
+    )
+    pipe.tokenize_prompt = lambda *args, **kwargs: ([5, 6, 7, 8, 9], [10, 11, 12])  # pyright: ignore
+    return pipe
+
+
+def _cosmos3_with_sound() -> Any:
+    pipe = _cosmos3(sound_gen=True, sound_dim=6)
+    pipe.sound_tokenizer = SimpleNamespace(config=SimpleNamespace(sampling_rate=40), _hop_size=1)
+    pipe.decode_sound = lambda latent: latent  # pyright: ignore
+    return pipe
+
+
+def _omni_arguments() -> dict[str, Any]:
+    return {"prompt": "text", "height": 32, "width": 32, "num_frames": 9, "guidance_scale": 4.0}
+
+
+def _among_generated(queries: int, keys: int) -> tuple[slice, int] | None:
+    """Text is read causally by an operation of its own; what is generated has it ahead among the keys."""
+    return None if queries == keys else (slice(0, VISION), keys - queries)
+
+
+PATH3 = "layers.1.self_attn"
+
 RUNS = {
     "CosmosTextToWorldPipeline": Run(
         lambda: _pipe("CosmosTextToWorldPipeline", "cosmos", _edm(), _vae()), _video, PATH, calls=CALLS
@@ -135,5 +198,18 @@ RUNS = {
         lambda: _embeddings(12) | {"controls": zoo.picture(9, size=32)[None], "num_frames_per_chunk": 9, "width": 32},
         PATH,
         calls=CALLS,
+    ),
+    "Cosmos3OmniPipeline": Run(_cosmos3, _omni_arguments, PATH3, _among_generated, calls=CALLS),
+    "Cosmos3OmniPipeline: no CFG": Run(
+        _cosmos3, lambda: _omni_arguments() | {"guidance_scale": 1.0}, PATH3, _among_generated
+    ),
+    "Cosmos3OmniPipeline: the sound": Run(
+        _cosmos3_with_sound,
+        lambda: _omni_arguments() | {"enable_sound": True},
+        PATH3,
+        _among_generated,
+        calls=CALLS,
+        predictions=2,
+        output=lambda output: output[1],
     ),
 }

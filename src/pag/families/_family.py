@@ -198,6 +198,8 @@ class Family:
             arguments of ``forward``; 0 if they are of unequal size.
         variance: whether the second half of the output's channels is a variance, which is not guided.
         predictions: how many of the outputs are predictions (of video and audio, say).
+        packed: whether ``forward`` takes one sample only, packed into one sequence that has no rows. Its perturbed
+            prediction is then a call of its own, which shares nothing.
         aside: arguments of ``forward`` any of which, if it is given, makes the call one for a prediction of another
             kind, which the pipeline compares with the prompt's: of a network with fewer layers, say.
         grow: from the arguments of ``forward``, and where the prompt's rows are, those arguments to which a copy of
@@ -236,6 +238,7 @@ class Family:
     frames: Callable[[Any, Mapping[str, Any]], int] = one_frame
     variance: Callable[[Any], bool] = no_variance
     predictions: int = 1
+    packed: bool = False
     aside: tuple[str, ...] = ()
     grow: Callable[[Mapping[str, Any], slice], Mapping[str, Any]] = grow_nothing
     prepares: Callable[[Mapping[str, Any]], bool] = prepares_nothing
