@@ -92,9 +92,15 @@ def judge(name: str, cls: Any, runs: Iterable[str]) -> Entry | None:
     shown = next((run for run in runs if run.partition(":")[0] == name), None)
     if shown is None:
         return None
-    family = next(family for one in denoiser for family in families.FAMILIES if one in family.models)
+    bases = [base for one in denoiser for base in _bases(one)]
+    family = next(family for base in bases for family in families.FAMILIES if base in family.models)
     test = f"tests/test_runs.py::test_a_run_gives_the_formula[{shown}]"
     return Entry(name, "works", test, drop_in(name), denoiser, family.layers, family.scale, family.source)
+
+
+def _bases(name: str) -> list[str]:
+    """The name of a class of diffusers and those of its bases, nearest first."""
+    return [base.__name__ for base in getattr(diffusers, name).__mro__]
 
 
 def drop_in(name: str) -> str:
