@@ -34,6 +34,8 @@ NOTHING = {
     "OnnxStableDiffusionImg2ImgPipeline": "its network is an ONNX graph, which torch cannot step into",
     "OnnxStableDiffusionInpaintPipeline": "its network is an ONNX graph, which torch cannot step into",
     "OnnxStableDiffusionUpscalePipeline": "its network is an ONNX graph, which torch cannot step into",
+    "ShapEImg2ImgPipeline": "its prior predicts the weights of a small network that draws a shape",
+    "ShapEPipeline": "its prior predicts the weights of a small network that draws a shape",
     "StableDiffusionOnnxPipeline": "its network is an ONNX graph, which torch cannot step into",
 }
 """Pipelines without a denoiser, or without tokens that attend to one another."""

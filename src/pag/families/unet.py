@@ -115,7 +115,7 @@ NO_CFG = Convention(("cond",))
 """All rows are the prompt's, or there is no prompt."""
 
 UNET = Family(
-    models=("UNet2DConditionModel",),
+    models=("UNet2DConditionModel", "DreamLiteUNetModel"),
     sites=sites,
     sample="sample",
     row_arguments=(
