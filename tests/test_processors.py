@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+import pag
 from pag.processors import REPLACEMENTS
 from tests import zoo
 from tests.denoisers import NETWORKS
+from tests.test_denoisers import Step
 
 LINEAR: dict[str, str] = dict.fromkeys(("sana", "sana 1.5", "sana video"), "transformer_blocks.1.attn1")
 
@@ -31,3 +33,15 @@ def test_answering_with_the_operation_itself_changes_nothing(name: str):
     with module.register_forward_hook(compare, with_kwargs=True), torch.no_grad():
         model(**NETWORKS[name].arguments(2))
     assert seen
+
+
+def test_linear_attention_has_no_identity_within_frames():
+    """Its weights are no softmax, so the scores of a few keys do not tell them."""
+    network = NETWORKS["sana video"]
+    step = Step(network.model(), 0.0)
+    given = network.arguments(1)
+    with (
+        pag.guide(step, 3.0, layers="1", perturbation="frame_identity"),
+        pytest.raises(ValueError, match="Use perturbation='identity'"),
+    ):
+        step(network, given)

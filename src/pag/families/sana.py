@@ -64,7 +64,7 @@ SANA_VIDEO = Family(
 
 
 def _world_sites(model: Any) -> tuple[Site, ...]:
-    """The blocks with softmax attention; the others have a recurrence over time, which is no map of tokens to tokens."""
+    """Blocks with softmax attention. The others have a recurrence over time, which is no map of tokens to tokens."""
     found = [(index, block.attn) for index, block in enumerate(model.blocks) if not hasattr(block.attn, "conv_k")]
     return tuple(
         Site(f"blocks.{index}.attn", "", "", attn.heads, attn.heads * attn.dim, str(index)) for index, attn in found
