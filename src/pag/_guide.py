@@ -120,7 +120,11 @@ class Guide:
     def __repr__(self) -> str:
         if self._parts[0].family.example is None:
             return str(self)
-        return f"{str(self)[:-1]}, +{self.cost.executed - 1:.0%} of a forward per image and step>"
+        try:
+            extra = self.cost.executed - 1
+        except RuntimeError:  # the network cannot be counted
+            return str(self)
+        return f"{str(self)[:-1]}, +{extra:.0%} of a forward per image and step>"
 
     def __str__(self) -> str:
         settings, where = self.guidance, ", ".join(map(str, self.sites))

@@ -75,6 +75,7 @@ def cost(pipe_or_model: Any, layers: Layers | None = None, *, cfg: bool = True, 
 
     Raises:
         ValueError: if a layer does not exist.
+        RuntimeError: if the model asks its tensors for values, which those that are counted do not have.
     """
     model, family = _meta(pipe_or_model)
     chosen = select(family.sites(model), family.recommended(model) if layers in (None, "auto") else layers)
@@ -89,6 +90,9 @@ def layer_costs(pipe_or_model: Any) -> list[LayerCost]:
 
     A perturbed row shares all that runs ahead of the layer, and skips the attention operation there. So one plain
     forward, counted as it goes, tells the cost of every layer.
+
+    Raises:
+        RuntimeError: if the model asks its tensors for values, which those that are counted do not have.
     """
     model, family = _meta(pipe_or_model)
     example = _example(model, family, 1)
@@ -100,8 +104,7 @@ def layer_costs(pipe_or_model: Any) -> list[LayerCost]:
     overrides = [Override(module, seen.site(site, module)) for site, module in modules.items()]
     install(overrides)
     try:
-        with torch.no_grad(), counter, running_on_meta():
-            model(**example)
+        _run(model, example, counter)
     finally:
         remove(overrides)
     total = counter.get_total_flops()
@@ -212,6 +215,16 @@ def _maker(model: nn.Module, family: Family) -> Callable[[Any, int], dict[str, A
 
 def _count(model: nn.Module, arguments: dict[str, Any]) -> int:
     counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter, running_on_meta():
-        model(**arguments)
+    _run(model, arguments, counter)
     return counter.get_total_flops()
+
+
+def _run(model: nn.Module, arguments: dict[str, Any], counter: FlopCounterMode) -> None:
+    try:
+        with torch.no_grad(), counter, running_on_meta():
+            model(**arguments)
+    except (RuntimeError, ValueError) as error:
+        raise RuntimeError(
+            f"What {type(model).__name__} costs cannot be counted without its weights: on the meta device, where "
+            f"tensors have no values, it fails with {type(error).__name__}: {error}"
+        ) from error
