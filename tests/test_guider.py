@@ -1,8 +1,10 @@
 """The guider on whole runs of modular pipelines: each gives what separate calls and the formula give."""
 
 import copy
+import gc
 import json
 import pickle
+import weakref
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +20,8 @@ from diffusers.modular_pipelines import ComponentSpec
 from torch import Tensor
 
 import pag
-from pag import PerturbedAttentionGuider
+from pag import PerturbedAttentionGuider, _guider
+from pag.families._generic import generic_family
 from tests import zoo
 from tests.modular import RUNS, Formula, ModularRun
 from tests.runs import RUNS as STANDARD_RUNS
@@ -296,6 +299,25 @@ def test_a_run_leaves_the_network_as_it_was():
     before = {name: set(vars(module)) for name, module in pipe.transformer.named_modules()}
     SD3.sample(pipe, PerturbedAttentionGuider(G, S, SD3.path))
     assert {name: set(vars(module)) for name, module in pipe.transformer.named_modules()} == before
+
+
+def test_a_guider_does_not_keep_the_network_alive():
+    pipe, guider = SD3.make(), PerturbedAttentionGuider(G, S, SD3.path)
+    SD3.sample(pipe, guider)
+    network = weakref.ref(pipe.transformer)
+    del pipe
+    gc.collect()
+    assert network() is None
+
+
+def test_an_unknown_network_is_checked_once_in_a_run(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(_guider, "family_of", generic_family)
+    pipe = WAN.make()
+    expected = WAN.sample(pipe, Formula(WAN, G, S))
+    with rows(pipe.transformer) as counts:
+        result = WAN.sample(pipe, PerturbedAttentionGuider(G, S, WAN.path))
+    assert zoo.difference(result, expected) <= 1e-4
+    assert counts == [2, 1, 1, 2, 1, 2, 1]  # the second is the check
 
 
 def test_a_modular_pipeline_is_not_guided_from_outside():

@@ -93,8 +93,7 @@ class PerturbedAttentionGuider(ClassifierFreeGuidance):
     def set_state(self, step: int, num_inference_steps: int, timestep: Any) -> None:
         """Begin a step. Whatever an interrupted run has left is taken off."""
         super().set_state(step, num_inference_steps, timestep)
-        self._batches = []
-        self._release()
+        self._step_out(for_good=step == 0)
 
     def active_predictions(self) -> list[str]:
         """The predictions of this step, in the order in which the denoiser is called for them."""
@@ -129,8 +128,7 @@ class PerturbedAttentionGuider(ClassifierFreeGuidance):
             return
         if (other := guide_of(denoiser)) is not None:
             raise RuntimeError(f"The denoiser is guided already, by {other}. Detach that first.")
-        if self._branch is None or self._branch.model is not denoiser:
-            self._release()
+        if self._branch is None or not self._branch.serves(denoiser):
             self._branch = _Branch(denoiser, self.pag_applied_layers)
         self._branch.step_in(self._batches)
 
@@ -151,7 +149,7 @@ class PerturbedAttentionGuider(ClassifierFreeGuidance):
                 "The denoiser's call for the prompt was not perturbed: the pipeline must call `prepare_models` of this "
                 "guider, and hold the batch that it calls the denoiser for in a local variable, as diffusers' own do."
             )
-        self._release()
+        self._step_out(for_good=(self._step or 0) + 1 == self._num_inference_steps)
         return self.forward(**predictions)
 
     def forward(
@@ -189,10 +187,17 @@ class PerturbedAttentionGuider(ClassifierFreeGuidance):
         fall = self.pag_adaptive_scale * (1000 - float(self._timestep)) if self.pag_adaptive_scale else 0.0
         return max(0.0, scale - fall)
 
-    def _release(self) -> None:
+    def _step_out(self, for_good: bool) -> None:
+        self._batches = []
         if self._branch is not None:
             self._branch.step_out()
-        self._branch = None
+            self._branch.forget()
+        if for_good:
+            self._branch = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy has nothing to do with the run that is under way, nor with its denoiser.
+        return vars(self) | {"_batches": [], "_branch": None}
 
 
 @final
@@ -226,6 +231,10 @@ class _Branch:
         self._deltas: Sequence[Tensor] = ()
         self._perturbed: Any = None
 
+    def serves(self, model: nn.Module) -> bool:
+        """Whether it is for this denoiser, and not beneath somebody else's wrapper by now."""
+        return model is self.model and not self._override.spent
+
     def step_in(self, batches: Sequence[Any]) -> None:
         """Take over the denoiser's call for one of the batches."""
         self._override.remove()
@@ -235,6 +244,10 @@ class _Branch:
     def step_out(self) -> None:
         """Give the call back."""
         self._override.remove()
+
+    def forget(self) -> None:
+        """Let go of what belongs to a step."""
+        self._batches, self._deltas, self._perturbed = (), (), None
 
     # What is looked up among Python's frames cannot be traced.
     @torch.compiler.disable(recursive=False)  # pyright: ignore[reportUntypedFunctionDecorator]
