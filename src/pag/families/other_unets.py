@@ -127,7 +127,7 @@ PLAIN = Family(
     trunk=unet.TRUNK,
     variance=lambda model: model.config.out_channels == 2 * model.config.in_channels,
     example=_plain_example,
-    layers=0.5,
+    layers=("mid",),
     scale=3.0,
     source=_BY_ANALOGY.format("the middle layer"),
     convention=unet.NO_CFG,
