@@ -25,3 +25,24 @@ def test_a_guider_that_comes_later_is_refused():
         pipe.guider = diffusers.AdaptiveProjectedGuidance()
         with pytest.raises(TypeError, match="guider is AdaptiveProjectedGuidance"):
             RUN.sample(pipe)
+
+
+def test_the_guider_that_the_pipeline_chooses_counts():
+    run = RUNS["HunyuanImagePipeline"]
+    pipe = run.make()
+    pipe.ocr_guider = diffusers.AdaptiveProjectedMixGuidance()  # for prompts with words to be drawn
+    with pag.guide(pipe, 3.0), pytest.raises(TypeError, match="guider is AdaptiveProjectedMixGuidance"):
+        run.sample(pipe)
+    pipe.ocr_guider = None
+    with pag.guide(pipe, 3.0):
+        run.sample(pipe)
+
+
+def test_a_guider_that_is_switched_off_is_none():
+    run = RUNS["HunyuanImagePipeline: no guider"]
+    pipe = run.make()
+    with pag.guide(pipe, 3.0):
+        expected = run.sample(pipe)
+    pipe.guider = diffusers.AdaptiveProjectedMixGuidance(enabled=False)
+    with pag.guide(pipe, 3.0):
+        assert run.sample(pipe).equal(expected)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 import pag
 from tests import zoo
-from tests.runs import RUNS, guided
+from tests.runs import RUNS, Run, guided
 
 S = 3.0
 RUN = RUNS["Flux2KleinKVPipeline"]
@@ -19,7 +19,7 @@ EVERY_INTERVAL = [(0, 4), (0, 1), (0, 2), (1, 4), (2, 3)]
 """First guided step, and first one that is not guided any more."""
 
 
-def by_hand(pipe: Any, first: int, last: int) -> Tensor:
+def by_hand(run: Run, pipe: Any, first: int, last: int) -> Tensor:
     """The formula in some of the steps."""
     with ExitStack() as stack:
 
@@ -27,12 +27,12 @@ def by_hand(pipe: Any, first: int, last: int) -> Tensor:
             if step + 1 == last:
                 stack.close()
             elif step + 1 == first:
-                stack.enter_context(guided(RUN, pipe, S))
+                stack.enter_context(guided(run, pipe, S))
             return tensors
 
         if first == 0:
-            stack.enter_context(guided(RUN, pipe, S))
-        return RUN.sample(pipe, num_inference_steps=STEPS, callback_on_step_end=switch)
+            stack.enter_context(guided(run, pipe, S))
+        return run.sample(pipe, num_inference_steps=STEPS, callback_on_step_end=switch)
 
 
 def progress_of(pipe: Any, step: int) -> float:
@@ -41,16 +41,18 @@ def progress_of(pipe: Any, step: int) -> float:
     return 0.0 if step == 0 else 1.0 if step == STEPS else (times[step - 1] + times[step]) / 2
 
 
+@pytest.mark.parametrize("name", ["Flux2KleinKVPipeline", "QwenImage21Pipeline: edit"])
 @pytest.mark.parametrize(("first", "last"), EVERY_INTERVAL)
 @pytest.mark.parametrize("share_rows", [True, False])
-def test_some_steps_are_guided(first: int, last: int, share_rows: bool):
-    pipe = RUN.make()
-    plain = RUN.sample(pipe, num_inference_steps=STEPS)
-    expected = by_hand(pipe, first, last)
+def test_some_steps_are_guided(name: str, first: int, last: int, share_rows: bool):
+    run = RUNS[name]
+    pipe = run.make()
+    plain = run.sample(pipe, num_inference_steps=STEPS)
+    expected = by_hand(run, pipe, first, last)
     start, stop = progress_of(pipe, first), progress_of(pipe, last)
-    with pag.guide(pipe, S, layers=RUN.path, share_rows=share_rows, start=start, stop=stop):
-        assert zoo.difference(RUN.sample(pipe, num_inference_steps=STEPS), expected) <= RUN.tolerance
-    assert zoo.difference(expected, plain) > 10 * RUN.tolerance
+    with pag.guide(pipe, S, layers=run.path, share_rows=share_rows, start=start, stop=stop):
+        assert zoo.difference(run.sample(pipe, num_inference_steps=STEPS), expected) <= run.tolerance
+    assert zoo.difference(expected, plain) > 10 * run.tolerance
 
 
 def test_what_is_kept_is_of_the_pipelines_own_rows(monkeypatch: pytest.MonkeyPatch):

@@ -186,8 +186,7 @@ class GuidedDenoiser:
         return value
 
     def _first_stage(self, rows: Rows, arguments: dict[str, Any]) -> Stage:
-        # Keys and values of earlier calls hold the same rows in all layers.
-        if not self._share or self._stores(arguments):
+        if not self._share:
             return Stage.PARTED
         if self._forward.text_entry is None:
             return Stage.TEXT

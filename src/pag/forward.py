@@ -98,6 +98,7 @@ class GuidedForward:
         rows, stage = self._rows, self._stage
         if rows is None or stage == Stage.PARTED or not rows.carried_by((args, kwargs)):
             return original(*args, **kwargs)
+        rows.trim_stores((args, kwargs))
         taken = [arguments.take(rows, stage, index, value) for index, value in enumerate(args)]
         named = {name: arguments.take(rows, stage, name, value) for name, value in kwargs.items()}
         return rows.spread(original(*taken, **named), stage)

@@ -112,6 +112,16 @@ class Rows:
         """The inverse of :meth:`grow_store`; tensors without perturbed rows stay as they are."""
         _replace(store, lambda tensor: tensor[: self.normal] if tensor.shape[0] == self.total else tensor)
 
+    def trim_stores(self, value: Any) -> None:
+        """The same for whatever is one of a nest: what holds keys and values of a layer."""
+        if isinstance(value, Mapping):
+            value = list(value.values())  # pyright: ignore
+        if isinstance(value, list | tuple):
+            for item in value:  # pyright: ignore
+                self.trim_stores(item)
+        elif hasattr(value, "store") and hasattr(value, "get"):
+            self.trim_store(value)
+
     def take(self, value: Any, stage: Stage) -> Any:
         """Only the distinct rows of every tensor of a nest."""
 

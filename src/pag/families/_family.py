@@ -186,8 +186,8 @@ class Family:
             or some that serve every row (of a second timestep, say).
         tables: arguments inside the network that carry no rows although their names do not tell.
         unshared: names of modules inside the blocks that get such a stack as their input, and compute all of it.
-        stores: arguments of ``forward`` that are objects which hold keys and values of earlier calls. They come from an
-            earlier output, beside the predictions, and hold the pipeline's own rows only.
+        stores: arguments of ``forward`` that are objects which hold keys and values of earlier calls, of the pipeline's
+            own rows only. A call that gets them fills them, or they come from an output, beside the predictions.
         paired_arguments: arguments with a pair of entries, of keys and values, in the first dimension of every tensor,
             and rows in the second.
         image: where the image's tokens are among the queries of an attention operation: one slice, or one for each

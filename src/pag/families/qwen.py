@@ -92,6 +92,7 @@ QWEN_IMAGE_21 = Family(
     trunk=("img_in", "txt_in", "transformer_blocks"),
     row_stacks=("modulation",),
     tables=("target_token_mask",),
+    stores=("kv_cache",),
     image=image_after_prefix,
     convention=Convention(calls=("cond", "uncond"), switch="do_true_cfg", scale="true_cfg_scale"),
 )
