@@ -139,10 +139,10 @@ class _Trace:
 
     def site(self, site: Site, module: nn.Module) -> Call:
         def attend(op: Call, query: Tensor, *args: Any, **options: Any) -> Tensor:
-            before = self._counter.get_total_flops()
-            output = op(query, *args, **options)
+            before, skipped = self._counter.get_total_flops(), self.skipped[site.path]
+            output = op(query, *args, **options)  # which may call another one
             self.tokens[site.path] = query.shape[-2]
-            self.skipped[site.path] += self._counter.get_total_flops() - before
+            self.skipped[site.path] = skipped + self._counter.get_total_flops() - before
             return output
 
         def look(original: Call, *args: Any, **kwargs: Any) -> Any:

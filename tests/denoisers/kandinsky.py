@@ -193,6 +193,5 @@ NETWORKS = {
         PATHS_SR,
         uncond=("hidden_states",),
         reference=to_itself,
-        xfail={"cost": "torch's flex attention refuses the meta device"},
     ),
 }
