@@ -164,6 +164,12 @@ def test_its_layers_have_names():
     assert "at layers.1.attn1" in repr(pag.guide(pipeline()))
 
 
+def test_attention_over_time_is_left_out():
+    model: Any = TinyDiT()
+    model.temporal_layers, model.layers[1].motion = nn.ModuleList([Block()]), Block()
+    assert pag.sites(model) == pag.sites(TinyDiT())
+
+
 def test_what_it_costs_is_not_known():
     with pytest.raises(TypeError, match="What TinyDiT costs is not known without an example"):
         pag.cost(TinyDiT())

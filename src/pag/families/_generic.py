@@ -16,6 +16,7 @@ _SAMPLES = ("hidden_states", "sample")
 _TEXT = re.compile(r"text|prompt|context|encoder_hidden")
 _CROSS = re.compile(r"\.(attn2|[a-z_]*cross[a-z_]*)$")
 _JOINT = ("add_q_proj", "add_k_proj", "to_added_qkv", "added_kv_proj_dim")
+_OVER_TIME = re.compile(r"temp|motion")
 _BLOCK = re.compile(r"(?P<stack>.*?)\.(?P<index>\d+)\.")
 
 ENTRY = """
@@ -96,6 +97,8 @@ def _index(path: str) -> str:
 
 
 def _is_self(path: str, attention: Any) -> bool:
+    if _OVER_TIME.search(path):  # a pixel's attention to itself in other frames
+        return False
     if (cross := getattr(attention, "is_cross_attention", None)) is not None:
         return not cross
     return SELF_ATTENTION.search(path) is not None
@@ -120,6 +123,8 @@ def _doubled(model: Any) -> bool:
 def _all_tokens(sample: str) -> Callable[[Attending], slice]:
     def image(attending: Attending) -> slice:
         given = attending.call[sample]
+        if not isinstance(given, Tensor):
+            raise TypeError(f"{sample} is no tensor but {type(given).__name__}. Register the family of the network.")
         if attending.keys == attending.queries and _covers(given, attending.queries):
             return slice(0, attending.queries)
         raise ValueError(
