@@ -271,7 +271,7 @@ class PipelineCaller:
         scheduler = self._scheduler
         config = scheduler.config
         if self._convention.log_sigma or "sigma_data" in config or config.get("timestep_type") == "continuous":
-            return (scheduler.step_index or 0) / len(scheduler.timesteps)
+            return _share_of_steps(scheduler)
         now = self._locals.get("t")
         if not isinstance(now, Tensor | float | int):
             now = timestep
@@ -294,3 +294,13 @@ class PipelineCaller:
     def guidance_rescale(self) -> float:
         """The pipeline's own rescaling towards the standard deviation of the prompt's prediction."""
         return float(self._value("guidance_rescale") or 0.0)
+
+
+def _share_of_steps(scheduler: Any) -> float:
+    """How many of the steps are done."""
+    index = scheduler.step_index
+    if index is None:
+        index = getattr(scheduler, "begin_index", None) or 0
+    steps = len(scheduler.timesteps)
+    # Some schedulers list the end of the last step too; those that take a step in several parts list the parts.
+    return index / (min(steps, scheduler.num_inference_steps or steps) if scheduler.order == 1 else steps)
