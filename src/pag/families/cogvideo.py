@@ -7,7 +7,6 @@ import torch
 
 from pag.families._family import ROWS, Attending, Convention, Family, after_text
 from pag.families._sites import transformer_sites
-from pag.families.wan import SOURCE
 
 
 def _cog_frames(config: Any, call: Mapping[str, Any]) -> int:
@@ -61,9 +60,9 @@ COGVIDEOX = Family(
     models=("CogVideoXTransformer3DModel",),
     sites=transformer_sites("transformer_blocks"),
     example=_cog_example,
-    layers=0.5,
+    layers=0.72,
     scale=3.0,
-    source=SOURCE,
+    source="the code of arXiv 2411.18664 for CogVideoX-5b: block 30 of 42 (there with scale 4, and rescaled)",
     trunk=("time_embedding", "patch_embed", "transformer_blocks"),
     row_arguments=(*ROWS, "timestep_cond"),
     image=after_text,
@@ -76,9 +75,9 @@ MOCHI = Family(
     models=("MochiTransformer3DModel",),
     sites=transformer_sites("transformer_blocks"),
     example=_mochi_example,
-    layers=0.5,
-    scale=3.0,
-    source=SOURCE,
+    layers=0.71,
+    scale=1.0,
+    source="the code of arXiv 2411.18664, which skips block 34 of 48 as a whole, at scale 1",
     trunk=("time_embed", "patch_embed", "transformer_blocks"),
     image=_mochi_image,
     frames=_mochi_frames,

@@ -7,7 +7,6 @@ import torch
 
 from pag.families._family import ROWS, Convention, Family
 from pag.families._sites import transformer_sites
-from pag.families.wan import SOURCE
 
 
 def frames(config: Any, call: Mapping[str, Any]) -> int:
@@ -61,9 +60,9 @@ LTX = Family(
     models=("LTXVideoTransformer3DModel",),
     sites=transformer_sites("transformer_blocks"),
     example=_example,
-    layers=0.5,
-    scale=3.0,
-    source=SOURCE,
+    layers=0.68,
+    scale=1.0,
+    source="spatio-temporal guidance of LTX-Video 2B, arXiv 2411.18664, which does the same: block 19 of 28, scale 1",
     trunk=("proj_in", "time_embed", "caption_projection", "transformer_blocks"),
     row_arguments=(*ROWS, "video_coords"),
     row_tables=("image_rotary_emb",),
