@@ -1,10 +1,24 @@
-"""How far a run has come, as pipelines tell it that have a clock of their own."""
+"""Where a run is, told by what its pipeline holds: from noise on, whichever way its timesteps count."""
+
+from typing import Any
 
 import pytest
 
 import pag
 from pag.schedule import Schedule
 from tests.runs import RUNS
+
+ONE_WINDOW = {"temporal_tile_size": 80}
+RUNS_OF_THEIR_OWN: dict[str, dict[str, Any]] = {
+    "MochiPipeline": {},  # counts up
+    "LTXI2VLongMultiPromptPipeline": ONE_WINDOW,  # tells a timestep per token, of which some are given
+    "SkyReelsV2DiffusionForcingImageToVideoPipeline": {},  # and one per frame
+    "WanImageToVideoPipeline: a timestep per token": {},
+    "WanPipeline: two transformers": {},
+    "LTX2ConditionPipeline": {},
+    "CogVideoXVideoToVideoPipeline": {},
+}
+
 
 STEPS = {
     "DiTPipeline": [0.499, 0.999],  # t/1000, from 501
@@ -19,17 +33,31 @@ STEPS = {
 }
 
 
+@pytest.mark.parametrize("name", RUNS_OF_THEIR_OWN)
+def test_progress_begins_at_noise_and_grows(name: str, monkeypatch: pytest.MonkeyPatch):
+    seen = watched(name, monkeypatch, **RUNS_OF_THEIR_OWN[name])
+    assert seen == sorted(seen)
+    assert 0 <= seen[0] < seen[-1] <= 1
+    if "VideoToVideo" not in name:  # which begins from a video with noise
+        assert seen[0] < 0.1
+
+
 @pytest.mark.parametrize("name", STEPS)
-def test_progress(name: str, monkeypatch: pytest.MonkeyPatch):
+def test_progress_is_what_the_pipeline_means(name: str, monkeypatch: pytest.MonkeyPatch):
+    assert watched(name, monkeypatch) == pytest.approx(STEPS[name], abs=1e-3)
+
+
+def watched(name: str, monkeypatch: pytest.MonkeyPatch, **arguments: Any) -> list[float]:
+    """Progress in every call of a denoiser."""
     seen: list[float] = []
-    at = Schedule.at
 
-    def watched(schedule: Schedule, progress: float) -> float:
+    def at(self: Schedule, progress: float) -> float:
         seen.append(progress)
-        return at(schedule, progress)
+        return self.scale
 
-    monkeypatch.setattr(Schedule, "at", watched)
-    pipe = RUNS[name].make()
-    with pag.guide(pipe, 3.0, layers=RUNS[name].path, adaptive_scale=1e-6):
-        RUNS[name].sample(pipe)
-    assert seen == pytest.approx(STEPS[name], abs=1e-3)
+    monkeypatch.setattr(Schedule, "at", at)
+    run = RUNS[name]
+    pipe = run.make()
+    with pag.guide(pipe, 1.0, layers=run.path, stop=0.9):
+        run.sample(pipe, **arguments)
+    return seen
