@@ -253,6 +253,15 @@ class TestConfig:
         expected = SD3.sample(pipe, PerturbedAttentionGuider(G, S, SD3.path))
         assert SD3.sample(pipe, spec.load()).equal(expected)
 
+    def test_a_standard_pipeline_is_saved_with_it(self, tmp_path: Path):
+        pipe = STANDARD_RUNS["HunyuanVideo15Pipeline"].make()
+        pipe.register_modules(guider=PerturbedAttentionGuider(G, S, 1))
+        pipe.save_pretrained(tmp_path)
+        absent = dict.fromkeys(("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"))
+        loaded = type(pipe).from_pretrained(tmp_path, **absent)
+        assert isinstance(loaded.guider, PerturbedAttentionGuider)
+        assert (loaded.guider.guidance_scale, loaded.guider.pag_applied_layers) == (G, ["1"])
+
 
 class TestAnInterruptedRun:
     """Nothing that is left over can be seen, by the guider itself or by anybody else."""
