@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from diffusers import EulerDiscreteScheduler, SparseControlNetModel
+from diffusers import EulerDiscreteScheduler, MotionAdapter, SparseControlNetModel
 from PIL import Image
 from torch import nn
 
@@ -63,10 +63,26 @@ def _video_diffusion() -> Any:
     )
     embeddings = torch.randn(1, 1, zoo.TEXT, generator=torch.Generator().manual_seed(5))
 
-    def encode(_image: Any, _device: Any, _count: int, guided: bool) -> torch.Tensor:
-        return torch.cat([torch.zeros_like(embeddings), embeddings]) if guided else embeddings
+    def encode(_image: Any, _device: Any, count: int, guided: bool) -> torch.Tensor:
+        rows = embeddings.repeat(count, 1, 1)
+        return torch.cat([torch.zeros_like(rows), rows]) if guided else rows
 
     pipe._encode_image = encode
+    return pipe
+
+
+def _free_noise() -> Any:
+    """Its attention over time goes through windows of the frames."""
+    adapter = MotionAdapter(
+        block_out_channels=(16, 32),
+        motion_layers_per_block=1,
+        motion_max_seq_length=8,
+        motion_num_attention_heads=2,
+        motion_norm_num_groups=8,
+    )
+    words: dict[str, Any] = {"tokenizer": zoo.tokenizer(), "text_encoder": zoo.text_encoder()}
+    pipe = _motion("AnimateDiffPipeline", motion_adapter=adapter, **words)
+    pipe.enable_free_noise(context_length=4, context_stride=2)
     return pipe
 
 
@@ -76,6 +92,7 @@ def _frames(seed: int = 7) -> list[Any]:
 
 
 _VIDEO: dict[str, Any] = {"video": _frames(), "strength": 1.0}
+_TWO = {4: (2, 1)}
 _COUNT: dict[str, Any] = {"num_frames": FRAMES}
 _CONDITION: dict[str, Any] = {"conditioning_frames": _frames()}
 _SVD: dict[str, Any] = {"image": zoo.picture(size=16), "height": 16, "width": 16, **_COUNT}
@@ -83,6 +100,13 @@ _SVD: dict[str, Any] = {"image": zoo.picture(size=16), "height": 16, "width": 16
 RUNS = {
     "AnimateDiffPipeline": _run("AnimateDiffPipeline", _COUNT),
     "AnimateDiffPipeline: no CFG": _run("AnimateDiffPipeline", _COUNT | {"guidance_scale": 1.0}),
+    "AnimateDiffPipeline: two videos": _run("AnimateDiffPipeline", zoo.prompts(2) | _COUNT, groups=_TWO),
+    "AnimateDiffPipeline: FreeNoise": Run(
+        _free_noise,
+        lambda: {"prompt": "a cat", "negative_prompt": "b", "num_frames": 5, "height": 16, "width": 16},
+        PATH,
+        denoisers=("unet",),
+    ),
     "AnimateDiffSDXLPipeline": _run(
         "AnimateDiffSDXLPipeline", zoo.pooled() | _COUNT, lambda: {"network": "animatediff_xl"}
     ),
@@ -98,6 +122,14 @@ RUNS = {
     ),
     "StableVideoDiffusionPipeline": Run(
         _video_diffusion, lambda: _SVD, PATH, denoisers=("unet",), output=lambda output: output
+    ),
+    "StableVideoDiffusionPipeline: two videos": Run(
+        _video_diffusion,
+        lambda: _SVD | {"num_videos_per_prompt": 2},
+        PATH,
+        denoisers=("unet",),
+        groups=_TWO,
+        output=lambda output: output,
     ),
     "StableVideoDiffusionPipeline: no CFG": Run(
         _video_diffusion,

@@ -69,6 +69,9 @@ _NO_CFG: dict[str, Any] = {"guidance_scale": 1.0}
 RUNS = {
     "StableDiffusionXLPipeline": _xl("StableDiffusionXLPipeline", given()),
     "StableDiffusionXLPipeline: no CFG": _xl("StableDiffusionXLPipeline", given(**_NO_CFG)),
+    "StableDiffusionXLPipeline: two images": _xl(
+        "StableDiffusionXLPipeline", given(num_images_per_prompt=2), groups={4: (2, 1)}
+    ),
     "StableDiffusionXLImg2ImgPipeline": _xl("StableDiffusionXLImg2ImgPipeline", given(**_IMAGE, strength=1.0)),
     "StableDiffusionXLInpaintPipeline": _xl(
         "StableDiffusionXLInpaintPipeline", given(**_IMAGE, **_MASK, strength=0.99), "sdxl_inpaint"
@@ -78,6 +81,12 @@ RUNS = {
         given(**_IMAGE),
         "sdxl_pix2pix",
         groups={1: (1, 0), 3: (3, 0)},
+    ),
+    "StableDiffusionXLInstructPix2PixPipeline: two images": _xl(
+        "StableDiffusionXLInstructPix2PixPipeline",
+        given(**zoo.prompts(2), **zoo.pooled(2), image=zoo.picture(2)),
+        "sdxl_pix2pix",
+        groups={6: (3, 0)},
     ),
     "StableDiffusionXLAdapterPipeline": _xl(
         "StableDiffusionXLAdapterPipeline", given(image=Image.new("RGB", (32, 32), "red")), components=_adapter
