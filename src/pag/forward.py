@@ -96,12 +96,12 @@ class GuidedForward:
 
     def _share_rows(self, arguments: "_Arguments", original: Call, *args: Any, **kwargs: Any) -> Any:
         rows, stage = self._rows, self._stage
-        if rows is None or stage == Stage.PARTED or not rows.carried_by((args, kwargs)):
+        if rows is None or stage == Stage.PARTED or not arguments.carry(rows, args, kwargs):
             return original(*args, **kwargs)
         rows.trim_stores((args, kwargs))
         taken = [arguments.take(rows, stage, index, value) for index, value in enumerate(args)]
         named = {name: arguments.take(rows, stage, name, value) for name, value in kwargs.items()}
-        return rows.spread(original(*taken, **named), stage)
+        return arguments.spread(rows, stage, original(*taken, **named))
 
     def _perturb(
         self, site: Site, module: nn.Module, names: Sequence[str], original: Call, *args: Any, **kwargs: Any
@@ -152,12 +152,30 @@ class _Arguments:
         names = input_names(module)
         self._tables = _with_positions(names, [name for name in names if not family.carries_rows(name)])
         self._stacks = _with_positions(names, family.row_stacks)
+        self._second = _with_positions(names, [name for name in names if name in family.rows_second])
 
     def take(self, rows: Rows, stage: Stage, name: str | int, value: Any) -> Any:
         """The distinct rows of an argument."""
         if name in self._tables:
             return value
+        if name in self._second:
+            return _turned(rows.take(_turned(value), stage))
         return rows.take_stacked(value, stage) if name in self._stacks else rows.take(value, stage)
+
+    def carry(self, rows: Rows, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+        """Whether the arguments carry the grown rows."""
+        return rows.carried_by(_turned(args) if self._second else (args, kwargs))
+
+    def spread(self, rows: Rows, stage: Stage, output: Any) -> Any:
+        """All rows of what the module returned for the distinct ones."""
+        return _turned(rows.spread(_turned(output), stage)) if self._second else rows.spread(output, stage)
+
+
+def _turned(value: Any) -> Any:
+    """The first two dimensions exchanged, of the tensors of a nest that have more."""
+    if isinstance(value, list | tuple):
+        return type(value)([_turned(item) for item in value])  # pyright: ignore
+    return value.transpose(0, 1) if isinstance(value, Tensor) and value.ndim > 2 else value
 
 
 def _with_positions(names: Sequence[str], chosen: Sequence[str]) -> frozenset[str | int]:

@@ -184,8 +184,9 @@ class Family:
             (rotary embeddings, ids).
         row_stacks: arguments inside the network that hold all rows and after them more entries: all rows once more,
             or some that serve every row (of a second timestep, say).
+        rows_second: arguments of blocks that have the rows in the second dimension; what such a block returns has too.
         tables: arguments inside the network that carry no rows although their names do not tell.
-        unshared: names of modules inside the blocks that get such a stack as their input, and compute all of it.
+        unshared: names of modules inside the blocks whose input has the rows in another way, and who compute all of it.
         stores: arguments of ``forward`` that are objects which hold keys and values of earlier calls, of the pipeline's
             own rows only. A call that gets them fills them, or they come from an output, beside the predictions.
         paired_arguments: arguments with a pair of entries, of keys and values, in the first dimension of every tensor,
@@ -229,6 +230,7 @@ class Family:
     row_lists: tuple[str, ...] = ()
     row_tables: tuple[str, ...] = ()
     row_stacks: tuple[str, ...] = ()
+    rows_second: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
     unshared: tuple[str, ...] = ()
     stores: tuple[str, ...] = ()

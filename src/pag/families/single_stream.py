@@ -15,7 +15,7 @@ COND_FIRST = Convention(
 )
 """The prompt's rows first, not in every step (``cfg_truncation``), and an upper bound of the norm, if asked for."""
 
-_MULTIPLE = 32
+_MULTIPLE, _TEXT = 32, 256
 _SOURCE = "no published setting: the middle block, by analogy with arXiv 2403.17377"
 
 
@@ -98,13 +98,15 @@ def prx_example(model: Any, rows: int) -> dict[str, Any]:
 def ideogram_image(attending: Attending) -> slice:
     """The text, filled up to the longest, is ahead of the image, which only the tokens' roles tell."""
     roles = attending.call["indicator"][0]
+    if roles.is_meta:  # what it costs is counted for the example below
+        return slice(_TEXT, attending.queries)
     return slice(attending.queries - int((roles == OUTPUT_IMAGE_INDICATOR).sum()), attending.queries)
 
 
 def ideogram_example(model: Any, rows: int) -> dict[str, Any]:
     """One call's arguments for an image of 1024×1024 pixels, with 256 text tokens."""
     config, device = model.config, model.device
-    tokens = 256 + 4096
+    tokens = _TEXT + 4096
     roles = torch.full((rows, tokens), OUTPUT_IMAGE_INDICATOR, device=device)
     return {
         "hidden_states": torch.empty(rows, tokens, config.in_channels, device=device),
@@ -175,8 +177,11 @@ ERNIE_IMAGE = Family(
     layers=0.5,
     scale=3.0,
     source=_SOURCE,
-    trunk=(),  # its blocks have the rows in the second dimension
+    trunk=("layers",),
     row_arguments=("hidden_states", "timestep", "text_bth", "text_lens"),
+    row_tables=("rotary_pos_emb",),
+    rows_second=("x", "temb"),
+    unshared=("adaLN_sa_ln", "adaLN_mlp_ln"),
     image=ernie_image,
 )
 
