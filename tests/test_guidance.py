@@ -5,6 +5,7 @@ import math
 from dataclasses import FrozenInstanceError
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pag import Guidance
@@ -16,6 +17,13 @@ FULL = Guidance(scale=2.5, layers=("m0", "up_blocks.1"), start=0.1, stop=0.9, ad
 def test_json_gives_back_equal_settings(guidance: Guidance):
     assert Guidance.from_json(guidance.to_json()) == guidance
     assert hash(Guidance.from_json(guidance.to_json())) == hash(guidance)
+
+
+@pytest.mark.parametrize("number", [np.float32, np.float64, np.int64])
+def test_numbers_of_numpy_are_as_good_as_those_of_python(number: Any):
+    guidance = Guidance(scale=number(2), stop=number(1), adaptive_scale=number(0))
+    assert guidance == Guidance(2.0)
+    assert Guidance.from_json(guidance.to_json()) == guidance
 
 
 def test_json_holds_every_setting_in_a_fixed_order():
@@ -38,7 +46,7 @@ def test_json_that_is_no_object_is_refused(text: str):
         Guidance.from_json(text)
 
 
-@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
+@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf, 10**400])
 def test_a_scale_out_of_range_is_refused(value: float):
     with pytest.raises(ValueError, match="scale must be a finite number, 0 or more"):
         Guidance(scale=value)

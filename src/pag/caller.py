@@ -1,6 +1,7 @@
 """What the pipeline around a denoiser call tells about the run: which rows it passes, and what it does with them."""
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any, Protocol, final
 
 import torch
@@ -251,7 +252,9 @@ class PipelineCaller:
         if (guider := self._guider) is not None:
             return guider.guidance_scale + int(guider.use_original_formulation)
         value = self._value(self._scales[min(prediction, len(self._scales) - 1)])
-        return value + float(self._convention.from_cond) if isinstance(value, float | int) else None
+        if isinstance(value, Tensor) and value.ndim == 0:
+            value = value.item()
+        return float(value) + float(self._convention.from_cond) if isinstance(value, Real) else None
 
     def starts_equal(self, rows: Rows, inputs: list[Any]) -> bool:
         """Whether all groups get the same inputs, but for the text: looked up in the first call of each run only.

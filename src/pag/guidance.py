@@ -34,6 +34,8 @@ class Guidance:
 
     def __post_init__(self) -> None:
         _ = self.schedule  # its checks are ours
+        for name in ("scale", "start", "stop", "adaptive_scale"):  # JSON knows no numbers of NumPy
+            object.__setattr__(self, name, float(getattr(self, name)))
         if self.layers is not None:
             if not isinstance(self.layers, list | tuple) or not all(isinstance(name, str) for name in self.layers):
                 raise TypeError(f"layers must be a sequence of names, but are {self.layers!r}.")

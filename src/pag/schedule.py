@@ -53,5 +53,9 @@ def check_number(name: str, value: object, *, most: float = math.inf) -> None:
     allowed = "a finite number, 0 or more" if most == math.inf else f"a number from 0 to {most:g}"
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be {allowed}, but is {value!r} ({type(value).__name__}).")
-    if not 0 <= float(value) <= min(most, sys.float_info.max):
+    try:
+        number = float(value)
+    except OverflowError:  # of an integer that no float is large enough for
+        number = math.inf
+    if not 0 <= number <= min(most, sys.float_info.max):
         raise ValueError(f"{name} must be {allowed}, but is {value!r}.")
