@@ -144,3 +144,18 @@ def test_caches_that_leave_layers_out_are_refused(kind: str):
     pipe.transformer.disable_cache()
     with pag.guide(pipe, S, layers=run.path):
         assert zoo.difference(run.sample(pipe), expected) <= 1e-6
+
+
+def test_stacks_of_blocks_by_name_share_rows():
+    """Of a network that keeps its stacks in a dictionary, all that runs ahead of the last block runs once."""
+    model, last = NETWORKS["flux3"].model(), "single_transformer_blocks.1.attn"
+    shared, parted = (pag.cost(model, last, share_rows=share) for share in (True, False))
+    assert shared.executed < parted.executed - 0.5
+    rows: list[int] = []
+    attention: Any = model.get_submodule("mode_blocks.image.0.attn")
+    hook = attention.register_forward_hook(lambda _m, _i, output: rows.append(output.shape[0]))
+    step = Step(model, G)
+    with pag.guide(step, S, layers=last):
+        step(NETWORKS["flux3"], step_arguments(NETWORKS["flux3"], G, 2))
+    hook.remove()
+    assert rows == [4], "not the perturbed rows"

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from diffusers import Flux2Transformer2DModel, Flux3Transformer2DModel
+from diffusers.models.transformers.transformer_flux2 import Flux2KVAttnProcessor, Flux2KVParallelSelfAttnProcessor
 from torch import Generator
 
 from tests.denoisers._network import Network, randn
@@ -33,6 +34,17 @@ def klein() -> Flux2Transformer2DModel:
     return make(guidance_embeds=False)
 
 
+def klein_kv() -> Flux2Transformer2DModel:
+    """A network whose reference images attend to themselves alone, so that their keys and values can be kept."""
+    model = klein()
+    processors: dict[str, Any] = {
+        name: Flux2KVParallelSelfAttnProcessor() if name.startswith("single") else Flux2KVAttnProcessor()
+        for name in model.attn_processors
+    }
+    model.set_attn_processor(processors)
+    return model
+
+
 def _klein_inputs(rows: int, generator: Generator) -> dict[str, Any]:
     return {
         "hidden_states": randn(generator, rows, 16, 4),
@@ -41,6 +53,16 @@ def _klein_inputs(rows: int, generator: Generator) -> dict[str, Any]:
         "img_ids": IDS.expand(rows, -1, -1),
         "txt_ids": torch.zeros(rows, TEXT, 4),
     }
+
+
+def _with_references(rows: int, generator: Generator) -> dict[str, Any]:
+    """The first step: there are the keys and values of twelve tokens to be kept."""
+    references = {"hidden_states": randn(generator, rows, 12 + 16, 4), "img_ids": torch.cat([torch.ones(12, 4), IDS])}
+    return _klein_inputs(rows, generator) | references | {"kv_cache_mode": "extract", "num_ref_tokens": 12}
+
+
+def _all_but_references(queries: int, keys: int) -> tuple[slice, int] | None:
+    return (slice(TEXT, TEXT + 16), 12) if queries == TEXT + 16 else None
 
 
 def _inputs(rows: int, generator: Generator) -> dict[str, Any]:
@@ -82,6 +104,9 @@ _REFERRING_IMAGE: dict[str, Image] = {path: slice(TEXT, TEXT + 22) if "single" i
 NETWORKS = {
     "flux2": Network(make, _inputs, _PATHS, slice(TEXT, TEXT + 16), _TABLES),
     "flux2: klein": Network(klein, _klein_inputs, _PATHS, slice(TEXT, TEXT + 16), _TABLES),
+    "flux2: klein, references to be kept": Network(
+        klein_kv, _with_references, _PATHS, _all_but_references, (*_TABLES, "num_ref_tokens")
+    ),
     "flux3": Network(flux_3, _inputs_3, _PATHS_3, _IMAGE_3, _TABLES),
     "flux3: reference images, flow map": Network(
         lambda: flux_3(flow_map=True),
