@@ -6,6 +6,7 @@ import torch
 from diffusers import (
     AceStepTransformer1DModel,
     LongCatAudioDiTTransformer,
+    MiniMaxMusic3Transformer1DModel,
     StableAudio3DiTModel,
     StableAudioDiTModel,
 )
@@ -118,6 +119,27 @@ def _ace_step_inputs(rows: int, generator: Generator) -> dict[str, Any]:
     }
 
 
+def _music() -> MiniMaxMusic3Transformer1DModel:
+    return MiniMaxMusic3Transformer1DModel(
+        in_channels=4,
+        condition_dim=16,
+        num_layers=3,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        ff_inner_dim=32,
+        rotary_dim=4,
+        fourier_embedding_dim=16,
+    )
+
+
+def _music_inputs(rows: int, generator: Generator) -> dict[str, Any]:
+    return {
+        "hidden_states": randn(generator, rows, 4, 16),
+        "timestep": torch.full((rows,), 0.5),
+        "encoder_hidden_states": randn(generator, rows, 16, 16),
+    }
+
+
 _BLOCKS = ("transformer_blocks.0.attn1", "transformer_blocks.2.attn1")
 _SELF = ("transformer_blocks.0.self_attn", "transformer_blocks.2.self_attn")
 _TEXT = ("encoder_hidden_states", "encoder_attention_mask")
@@ -143,5 +165,8 @@ NETWORKS = {
     # The first layer attends within a window, the second to everything.
     "ace step": Network(
         _ace_step, _ace_step_inputs, ("layers.0.self_attn", "layers.1.self_attn", "layers.2.self_attn")
+    ),
+    "minimax music": Network(
+        _music, _music_inputs, ("transformer_blocks.0.attn", "transformer_blocks.2.attn"), slice(1, 17)
     ),
 }

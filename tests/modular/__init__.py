@@ -3,9 +3,9 @@
 A second run of the same blocks has a note after a colon.
 """
 
-from tests.modular import images, videos
+from tests.modular import images, sounds, videos
 from tests.modular._run import Formula, ModularRun
 
-RUNS: dict[str, ModularRun] = {**images.RUNS, **videos.RUNS}
+RUNS: dict[str, ModularRun] = {**images.RUNS, **videos.RUNS, **sounds.RUNS}
 
 __all__ = ["RUNS", "Formula", "ModularRun"]

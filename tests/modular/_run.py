@@ -73,7 +73,8 @@ class ModularRun:
         if self.steps is not None:
             given = {"num_inference_steps": self.steps} | given
         torch.manual_seed(0)
-        return pipe(**given, generator=torch.Generator().manual_seed(0), output=self.output).detach().clone()
+        result = pipe(**given, generator=torch.Generator().manual_seed(0), output=self.output)
+        return (torch.cat(result) if isinstance(result, list) else result).detach().clone()
 
 
 class Formula(BaseGuidance):

@@ -1,4 +1,4 @@
-"""Transformers of sound: Stable Audio, LongCat-AudioDiT, ACE-Step. What is said of an image holds for its latents."""
+"""Transformers of sound: Stable Audio, LongCat, ACE-Step, MiniMax Music. What is said of an image holds for its latents."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ NO_CFG = Convention(("cond",))
 
 
 def _after_global_token(attending: Attending) -> slice:
-    """The first token is the duration and the noise level."""
+    """The first token is the noise level, and the duration."""
     return slice(1, attending.queries)
 
 
@@ -127,4 +127,25 @@ ACE_STEP = Family(
     convention=Convention(("cond", "uncond"), also_alone=True, formula=None, switch="apply_cfg"),
 )
 
-FAMILIES = (STABLE_AUDIO, STABLE_AUDIO_3, LONGCAT, ACE_STEP)
+
+def _music_example(model: Any, rows: int) -> dict[str, Any]:
+    config, device = model.config, model.device
+    return {
+        "hidden_states": torch.empty(rows, config.in_channels, 689, device=device),  # a window of eight seconds
+        "timestep": torch.ones(rows, device=device),
+        "encoder_hidden_states": torch.empty(rows, 689, config.condition_dim, device=device),
+    }
+
+
+MINIMAX_MUSIC = Family(
+    models=("MiniMaxMusic3Transformer1DModel",),
+    sites=transformer_sites("transformer_blocks"),
+    example=_music_example,
+    layers=0.5,
+    scale=3.0,
+    source=SOURCE,
+    trunk=("preprocess_conv", "proj_in", "transformer_blocks"),
+    image=_after_global_token,
+)
+
+FAMILIES = (STABLE_AUDIO, STABLE_AUDIO_3, LONGCAT, ACE_STEP, MINIMAX_MUSIC)
