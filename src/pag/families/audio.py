@@ -1,4 +1,4 @@
-"""Transformers of sound: Stable Audio, LongCat, ACE-Step, MiniMax Music. What is said of an image holds for its latents."""
+"""Transformers of sound: Stable Audio, LongCat, ACE-Step, MiniMax. What is said of an image holds for its latents."""
 
 from typing import Any
 
