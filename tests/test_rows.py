@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers.models.transformers.transformer_flux2 import Flux2KVLayerCache
 from torch import Tensor
 
 from pag.rows import Rows, Stage, halves_equal
@@ -106,3 +107,26 @@ def test_halves_equal():
     assert halves_equal(torch.cat([x, x]))
     assert not halves_equal(torch.cat([x, x + 1]))
     assert not halves_equal(torch.zeros(3, 4))
+
+
+def test_a_list_has_an_item_for_each_row_or_for_several_in_succession():
+    rows = Rows(2, ("uncond", "cond"))
+    assert rows.grow_list("x", ["a", "b", "c", "d"]) == ["a", "b", "c", "d", "c", "d"]
+    assert rows.grow_list("x", ["a", "b"]) == ["a", "a", "b", "b", "b", "b"]
+    assert rows.grow_list("x", ["a"]) == ["a"] * 6
+    for wrong in ([], ["a"] * 3, ["a"] * 8):
+        with pytest.raises(ValueError, match=rf"^x has {len(wrong)} items, but the call has 4 rows"):
+            rows.grow_list("x", wrong)
+
+
+def test_all_rows_once_more_and_what_serves_all_stay_in_a_stack():
+    rows = Rows(1, ("uncond", "cond"))
+    assert rows.take_stacked(torch.arange(6), Stage.TEXT).tolist() == [0, 1, 3, 4]
+    assert rows.take_stacked(torch.arange(4), Stage.TEXT).tolist() == [0, 1, 3]
+
+
+def test_keys_and_values_of_a_layer_lose_the_perturbed_rows():
+    rows, layer = Rows(1, ("uncond", "cond")), Flux2KVLayerCache()
+    layer.store(torch.zeros(3, 4), torch.ones(3, 4))
+    rows.trim_stores(((), {"kwargs": {"cache": layer, "other": torch.zeros(3)}}))
+    assert [tensor.shape[0] for tensor in layer.get()] == [2, 2]
