@@ -23,7 +23,7 @@ def _fresh_compiler() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction
     torch.compiler.reset()
 
 
-@pytest.mark.parametrize("name", ["sd35", "flux", "pixart", "wan"])
+@pytest.mark.parametrize("name", ["sd35", "flux", "pixart", "wan", "sana 1.5"])
 def test_the_whole_network(name: str):
     """Three graphs at most, and none of them broken: detached, attached with guidance off in a step, and on."""
     network, graphs = NETWORKS[name], Graphs()
