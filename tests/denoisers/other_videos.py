@@ -3,7 +3,12 @@
 from typing import Any
 
 import torch
-from diffusers import EasyAnimateTransformer3DModel, HeliosTransformer3DModel, MotifVideoTransformer3DModel
+from diffusers import (
+    EasyAnimateTransformer3DModel,
+    HeliosTransformer3DModel,
+    MiniMaxH3Transformer3DModel,
+    MotifVideoTransformer3DModel,
+)
 from torch import Generator
 
 from tests.denoisers._network import Network, randn
@@ -111,6 +116,48 @@ def _motif_with_image(rows: int, generator: Generator) -> dict[str, Any]:
     return _motif_inputs(rows, generator) | {"image_embeds": randn(generator, rows, 4, 12)}
 
 
+def _minimax() -> MiniMaxH3Transformer3DModel:
+    return MiniMaxH3Transformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=16,
+        hidden_size=24,
+        num_layers=3,
+        num_refiner_layers=1,
+        ffn_dim=32,
+        in_channels=4,
+        audio_in_channels=6,
+        text_dim=16,
+        freq_dim=16,
+        time_embed_hidden_dim=16,
+        time_embed_dim=16,
+        rope_freq_dim=2,
+    )
+
+
+def _minimax_inputs(rows: int, generator: Generator) -> dict[str, Any]:
+    """Text, a given frame, sound, and a video of 2 frames: two noise levels, as many as there may be rows."""
+    places = torch.arange(TEXT + 4 + 6 + 8)
+    text, given, sound, video = places.split([TEXT, 4, 6, 8])
+    noisy, tags = torch.ones_like(places), torch.zeros_like(places)
+    noisy[given], tags[text], tags[sound] = 0, 1, 2
+    return {
+        "hidden_states": randn(generator, rows, 12, 16),
+        "audio_hidden_states": randn(generator, rows, 6, 6),
+        "encoder_hidden_states": randn(generator, rows, TEXT, 16),
+        "timestep": torch.tensor([1.0, 0.5]),
+        "timestep_indices": noisy,
+        "token_tags": tags,
+        "position_ids": randn(generator, len(places), 3).abs(),
+        "text_indices": text,
+        "audio_indices": sound,
+        "video_indices": torch.cat([given, video]),
+    }
+
+
+_LAYOUT = (
+    *("timestep", "timestep_indices", "token_tags", "position_ids"),
+    *("text_indices", "audio_indices", "video_indices"),
+)
 _EASYANIMATE_PATHS = ("transformer_blocks.1.attn1", "transformer_blocks.2.attn1")
 _HELIOS_PATHS = ("blocks.0.attn1", "blocks.2.attn1")
 _MOTIF_PATHS = ("transformer_blocks.1.attn", "single_transformer_blocks.1.attn", "single_transformer_blocks.2.attn")
@@ -148,5 +195,13 @@ NETWORKS = {
         slice(0, 12),
         frames=3,
         uncond=_MOTIF_UNCOND,
+    ),
+    "minimax_h3": Network(
+        _minimax,
+        _minimax_inputs,
+        ("transformer_blocks.0.attn", "transformer_blocks.2.attn"),
+        slice(TEXT + 10, TEXT + 18),
+        tables=_LAYOUT,
+        predictions=2,
     ),
 }

@@ -1,12 +1,13 @@
-"""Videos: EasyAnimate, Helios and Motif-Video."""
+"""Videos: EasyAnimate, Helios, Motif-Video and MiniMax-H3."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 
-from pag.families._family import ROWS, Convention, Family, after_text, before_text
+from pag.families._family import ROWS, Attending, Convention, Family, after_text, before_text
 from pag.families._sites import transformer_sites
 
 TWO_CALLS = Convention(calls=("cond", "uncond"))
@@ -119,4 +120,49 @@ MOTIF_VIDEO = Family(
 )
 """In the last blocks, the decoder, what the encoder made of the video takes the place of the text."""
 
-FAMILIES = (EASYANIMATE, HELIOS, MOTIF_VIDEO)
+
+def _generated(attending: Attending) -> slice:
+    """The video that is generated comes last, after its sound; given frames and references lie ahead of both."""
+    sound, video = attending.call["audio_indices"], attending.call["video_indices"]
+    start = attending.queries - video.shape[0] if sound.is_meta else int(sound[-1]) + 1
+    return slice(start, attending.queries)
+
+
+def _minimax_example(model: Any, rows: int) -> dict[str, Any]:
+    """A video of 13 latent frames of 1280×736 pixels with its sound, and 512 text tokens."""
+    config, device = model.config, model.device
+    text, sound, video = 512, 200, 13 * 23 * 40
+    places = torch.arange(text + sound + video, device=device)
+    return {
+        "hidden_states": torch.empty(rows, video, config.in_channels * math.prod(config.patch_size), device=device),
+        "audio_hidden_states": torch.empty(rows, sound, config.audio_in_channels, device=device),
+        "encoder_hidden_states": torch.empty(rows, text, config.text_dim, device=device),
+        "timestep": torch.ones(1, device=device),
+        "timestep_indices": torch.zeros_like(places),
+        "token_tags": torch.zeros_like(places),
+        "position_ids": torch.zeros(len(places), 3, device=device),
+        "text_indices": places[:text],
+        "audio_indices": places[text : text + sound],
+        "video_indices": places[text + sound :],
+    }
+
+
+MINIMAX_H3 = Family(
+    models=("MiniMaxH3Transformer3DModel",),
+    sites=transformer_sites("transformer_blocks"),
+    example=_minimax_example,
+    layers=0.5,
+    scale=3.0,
+    source=_MIDDLE,
+    trunk=("proj_in", "audio_proj_in", "context_embedder", "token_refiner", "transformer_blocks"),
+    row_arguments=("hidden_states", "audio_hidden_states", "encoder_hidden_states"),
+    tables=("temb",),
+    unshared=("adaln_proj",),
+    image=_generated,
+    frames=lambda config, call: 0,
+    predictions=2,
+    convention=Convention(groups=("cond",), log_sigma=True),
+)
+"""One sequence of text, given frames, sound and video; all rows have the same layout and the same timesteps."""
+
+FAMILIES = (EASYANIMATE, HELIOS, MOTIF_VIDEO, MINIMAX_H3)
