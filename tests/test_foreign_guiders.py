@@ -4,6 +4,7 @@ import diffusers
 import pytest
 
 import pag
+from tests import zoo
 from tests.runs import RUNS
 
 RUN = RUNS["HunyuanVideo15Pipeline"]
@@ -46,3 +47,13 @@ def test_a_guider_that_is_switched_off_is_none():
     pipe.guider = diffusers.AdaptiveProjectedMixGuidance(enabled=False)
     with pag.guide(pipe, 3.0):
         assert run.sample(pipe).equal(expected)
+
+
+@pytest.mark.parametrize("name", ["HunyuanVideo15Pipeline", "MotifVideoPipeline", "MotifVideoImage2VideoPipeline"])
+def test_our_own_guider_gives_the_same(name: str):
+    run = RUNS[name]
+    pipe = run.make()
+    with pag.guide(pipe, 3.0, layers=run.path):
+        guided = run.sample(pipe)
+    pipe.guider = pag.PerturbedAttentionGuider(guidance_scale=4.0, pag_scale=3.0, pag_applied_layers=run.path)
+    assert zoo.difference(run.sample(pipe), guided) <= 1e-4
