@@ -40,7 +40,8 @@ class PerturbedAttentionGuider(ClassifierFreeGuidance):
         pag_scale: s, 0 (off) or more.
         pag_applied_layers: self-attention layers to perturb: one or more names as in :mod:`pag.layers`, or the index
             of a block. ``None`` and ``"auto"`` take those recommended for the denoiser.
-        pag_adaptive_scale: a in ``max(0, s − a·(1000 − t))`` for timestep t; 0 keeps the scale constant.
+        pag_adaptive_scale: a in ``max(0, s − a·(1000 − t))``, for a timestep t that falls from 1000 to 0; 0 keeps the
+            scale constant.
         pag_start: share of the steps after which PAG begins; 0 begins with the first step.
         pag_stop: share of the steps after which PAG ends. Outside of the interval it costs nothing.
         guidance_rescale: how much the result is rescaled towards the standard deviation of ``c`` (arXiv 2305.08891).
