@@ -265,7 +265,9 @@ class Family:
         if isinstance(self.layers, tuple) and any(name in site.path for name in self.layers for site in sites):
             return self.layers
         depth = 0.5 if isinstance(self.layers, tuple) else self.layers
-        return sites[min(int(depth * len(sites)), len(sites) - 1)].path
+        blocks = list(dict.fromkeys(site.block or site.path for site in sites))
+        chosen = blocks[min(int(depth * len(blocks)), len(blocks) - 1)]
+        return next(site.path for site in sites if chosen in (site.block, site.path))
 
     def carries_rows(self, name: str) -> bool:
         """Whether an argument of a module inside the network may carry rows, by its name."""
