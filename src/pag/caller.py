@@ -1,5 +1,6 @@
 """What the pipeline around a denoiser call tells about the run: which rows it passes, and what it does with them."""
 
+import threading
 from collections.abc import Mapping
 from numbers import Real
 from typing import Any, Protocol, final
@@ -48,8 +49,8 @@ class Caller(Protocol):
 
 
 @final
-class PipelineCaller:
-    """Reads the state of a diffusers pipeline while it samples.
+class PipelineCaller(threading.local):
+    """Reads the state of a diffusers pipeline while it samples, in each thread that of its own run.
 
     Args:
         pipe: the pipeline.

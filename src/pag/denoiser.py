@@ -3,6 +3,7 @@
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from threading import RLock
 from typing import Any, final
 
 import torch
@@ -68,6 +69,7 @@ class GuidedDenoiser:
         # Twice: the outer one survives new offload hooks, the inner one `unet.compile()`. One of them guides.
         self._calls = [Override(model, self._guide), Override(model, self._guide, outermost=True)]
         self._inside = False
+        self._alone = RLock()  # what goes on in the network's modules is for one thread at a time
         self._unchecked = family.guess
         self._owner: object = None
 
@@ -95,13 +97,14 @@ class GuidedDenoiser:
     # this function stay in Python and the network is compiled.
     @torch.compiler.disable(recursive=False)  # pyright: ignore[reportUntypedFunctionDecorator]
     def _guide(self, original: Call, *args: Any, **kwargs: Any) -> Any:
-        if self._inside:
-            return original(*args, **kwargs)
-        self._inside = True
-        try:
-            return self._guided(original, *args, **kwargs)
-        finally:
-            self._inside = False
+        with self._alone:
+            if self._inside:
+                return original(*args, **kwargs)
+            self._inside = True
+            try:
+                return self._guided(original, *args, **kwargs)
+            finally:
+                self._inside = False
 
     @torch.compiler.disable(recursive=False)  # pyright: ignore[reportUntypedFunctionDecorator]
     def _guided(self, original: Call, *args: Any, **kwargs: Any) -> Any:
