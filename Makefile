@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow check docs clean
+.PHONY: help demo test slow lower check docs clean
 
 help: ## Show the targets.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -21,6 +21,10 @@ test: $(VENV)/.ready-dev ## Run the tests.
 slow: $(VENV)/.ready-dev ## Run the tests that take minutes.
 	$(BIN)/python -m pytest -m slow
 
+lower: .venv-lower/.ready ## Run the contract tests on the oldest versions that are supported (downloads gigabytes).
+	.venv-lower/bin/python -m pytest tests/test_contract.py tests/test_denoisers.py tests/test_runs.py tests/test_rows.py \
+	  tests/test_intercept.py tests/test_layers.py
+
 check: $(VENV)/.ready-dev ## Lint, types, import direction, documentation.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -32,7 +36,7 @@ docs: $(VENV)/.ready-dev ## Serve the documentation on this machine.
 	$(BIN)/mkdocs serve
 
 clean: ## Remove what the targets made.
-	rm -rf $(VENV) demo site dist .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-lower demo site dist .pytest_cache .ruff_cache
 
 # An editable install, at the exact versions of constraints.txt.
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -42,4 +46,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 $(VENV)/.ready-dev: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+.venv-lower/.ready: pyproject.toml constraints-lower.txt
+	$(PYTHON) -m venv .venv-lower
+	.venv-lower/bin/python -m pip install --quiet --constraint constraints-lower.txt --editable '.[test]'
 	@touch $@

@@ -76,8 +76,9 @@ def denoisers_of(cls: Any) -> tuple[str, ...]:
         return ()
     parameters = inspect.signature(cls.__init__).parameters
     annotations = [str(parameters[name].annotation) for name in families.DENOISERS if name in parameters]
-    names = [name for text in annotations for name in re.findall(r"\b(\w*(?:Model|UNet|Transformer)\w*)\b", text)]
-    return tuple(dict.fromkeys(name for name in names if name[0].isupper()))
+    # Of several classes the last is the one that samples: the first is what it is made from.
+    names = [re.findall(r"\b([A-Z]\w*(?:Model|UNet|Transformer)\w*)\b", text)[-1:] for text in annotations]
+    return tuple(dict.fromkeys(name for found in names for name in found))
 
 
 def judge(name: str, cls: Any, runs: Iterable[str]) -> Entry | None:

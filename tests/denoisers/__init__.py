@@ -3,55 +3,34 @@
 A module of this package is a group of networks: it has a dictionary ``NETWORKS``.
 """
 
-from tests.denoisers import (
-    audio,
-    class_conditional,
-    cogvideo,
-    cogview,
-    cosmos,
-    cross_attention,
-    flux,
-    flux2,
-    flux_relatives,
-    hunyuan_video,
-    kandinsky,
-    ltx,
-    other_unets,
-    other_videos,
-    qwen,
-    qwen_relatives,
-    sana,
-    sd3,
-    single_stream,
-    two_stacks,
-    unet,
-    wan,
-)
 from tests.denoisers._network import Network
+from tests.groups import tables
 
-NETWORKS: dict[str, Network] = {
-    **unet.NETWORKS,
-    **other_unets.NETWORKS,
-    **class_conditional.NETWORKS,
-    **cross_attention.NETWORKS,
-    **sana.NETWORKS,
-    **sd3.NETWORKS,
-    **flux.NETWORKS,
-    **flux_relatives.NETWORKS,
-    **flux2.NETWORKS,
-    **qwen.NETWORKS,
-    **qwen_relatives.NETWORKS,
-    **single_stream.NETWORKS,
-    **two_stacks.NETWORKS,
-    **cogview.NETWORKS,
-    **wan.NETWORKS,
-    **ltx.NETWORKS,
-    **cogvideo.NETWORKS,
-    **hunyuan_video.NETWORKS,
-    **cosmos.NETWORKS,
-    **kandinsky.NETWORKS,
-    **other_videos.NETWORKS,
-    **audio.NETWORKS,
-}
+_MODULES = (
+    "unet",
+    "other_unets",
+    "class_conditional",
+    "cross_attention",
+    "sana",
+    "sd3",
+    "flux",
+    "flux_relatives",
+    "flux2",
+    "qwen",
+    "qwen_relatives",
+    "single_stream",
+    "two_stacks",
+    "cogview",
+    "wan",
+    "ltx",
+    "cogvideo",
+    "hunyuan_video",
+    "cosmos",
+    "kandinsky",
+    "other_videos",
+    "audio",
+)
+
+NETWORKS: dict[str, Network] = tables(__name__, "NETWORKS", _MODULES)
 
 __all__ = ["NETWORKS", "Network"]
