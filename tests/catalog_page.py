@@ -140,22 +140,31 @@ def page(entries: list[Entry]) -> str:
         "The same list is printed by `pag pipelines`.",
         "",
         "A recommended layer that is given as a depth is the self-attention layer that far into the network. Where no "
-        "setting was published, the table says so: those are starting points.",
+        "setting was published, the table says so: those are starting points. The run that shows a pipeline is "
+        "`tests/test_runs.py::test_a_run_gives_the_formula[NAME]` with its name; more runs of it are `[NAME: also]`.",
         "",
         "## Works",
         "",
-        "| pipeline | drop-in class | denoiser | layers | scale | source of the recommendation |",
-        "|---|---|---|---|---|---|",
+        "| pipeline | drop-in class | denoiser | layers | scale | source of the recommendation | also run |",
+        "|---|---|---|---|---|---|---|",
     ]
     lines += [
         f"| `{entry.pipeline}` | `{entry.drop_in}` | {_codes(entry.denoiser)} | {_layers(entry)} | {entry.scale:g} "
-        f"| {entry.source} |"
+        f"| {entry.source} | {_also(entry.pipeline)} |"
         for entry in guidable
     ]
     for title, verdict in (("Refused", "refused"), ("Nothing to perturb", "nothing")):
         lines += ["", f"## {title}", "", "| pipeline | why |", "|---|---|"]
         lines += [f"| `{entry.pipeline}` | {entry.because} |" for entry in entries if entry.verdict == verdict]
     return "\n".join(lines) + "\n"
+
+
+def _also(name: str) -> str:
+    from tests.runs import RUNS
+
+    return "; ".join(
+        note.strip() for run in RUNS for pipeline, _, note in [run.partition(":")] if note and pipeline == name
+    )
 
 
 def _codes(names: Iterable[str]) -> str:

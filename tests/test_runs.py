@@ -4,6 +4,7 @@ import pytest
 
 import pag
 from tests import zoo
+from tests.groups import building
 from tests.runs import RUNS, guided
 
 S = 3.0
@@ -12,7 +13,8 @@ S = 3.0
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_gives_the_formula(name: str):
     run = RUNS[name]
-    pipe = run.make()
+    with building():
+        pipe = run.make()
     plain = run.sample(pipe)
     with guided(run, pipe, S):
         expected = run.sample(pipe)

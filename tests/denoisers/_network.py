@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tests import masked
+from tests.groups import building
 
 SEED = 1
 
@@ -69,7 +70,8 @@ class Network:
 def strong(make: Callable[[], nn.Module]) -> nn.Module:
     """A new network whose weights are the same every time, none of them zero, and whose attention matters."""
     torch.manual_seed(SEED)
-    model = make().eval().requires_grad_(False)
+    with building():
+        model = make().eval().requires_grad_(False)
     for name, parameter in model.named_parameters():
         if parameter.ndim > 1 and ("attn" in name or "attention" in name):
             parameter.mul_(2)
