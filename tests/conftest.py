@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -21,3 +22,14 @@ torch.set_num_threads(1)  # on tiny networks threads mostly wait for one another
 @pytest.fixture(autouse=True)
 def _fixed_seed() -> None:  # pyright: ignore[reportUnusedFunction]
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _native_attention() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
+    """`set_attention_backend` of one model sets the default of all models."""
+    from diffusers.models import attention_dispatch
+
+    registry = attention_dispatch._AttentionBackendRegistry  # pyright: ignore[reportPrivateUsage]
+    before = registry._active_backend  # pyright: ignore[reportPrivateUsage]
+    yield
+    registry.set_active_backend(before)

@@ -83,7 +83,7 @@ def test_models_that_are_none(run: Run, model: Path, tmp_path: Path):
     }.items():
         assert_refused(run("generate", "a", "-m", name), message)
     assert not (tmp_path / "images").exists()
-    assert_refused(run("layers", "config"), "cannot read the U-Net's configuration of config")
+    assert_refused(run("layers", "config"), "cannot read the configuration of the network of config")
     assert_refused(run("layers", "empty"), "it has no model_index.json")
 
 

@@ -30,7 +30,6 @@ EXAMPLES = """\b[bold]Examples[/bold]
   pag generate "pixel art portrait, red hair, sunglasses"
   pag info images/seed-000000.png
   pag compare "pixel art portrait, green hat" --scales 0,1,2,4
-  pag layers --json
   pag pipelines flux
 """
 

@@ -22,7 +22,7 @@ def pipelines(
     name: Annotated[str, typer.Argument(help="Part of a class name, such as flux.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
 ) -> None:
-    """List diffusers' pipelines: guided, refused, or without self-attention."""
+    """List the pipelines of diffusers, and whether they can be guided."""
     version, entries = catalog()
     chosen = [entry for entry in entries if name.lower() in entry.pipeline.lower()]
     if not chosen:
