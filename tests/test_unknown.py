@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from diffusers import DDIMScheduler, DiffusionPipeline
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
@@ -68,6 +69,17 @@ class InOneSequence(TinyDiT):
         return (self.leave(tokens[:, TEXT:]).transpose(1, 2).reshape(rows, 4, height, width),)
 
 
+def windowed(attn: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """An attention processor with a mask of (queries, keys), by which tokens see none that is far ahead."""
+    q, k, v = (
+        project(hidden_states).unflatten(2, (attn.heads, -1)).transpose(1, 2)
+        for project in (attn.to_q, attn.to_k, attn.to_v)
+    )
+    mask = torch.ones(q.shape[2], q.shape[2], dtype=torch.bool).tril(8)
+    answers = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return attn.to_out[0](answers.transpose(1, 2).flatten(2))
+
+
 class OnePipeline(DiffusionPipeline):
     """The least that a pipeline is: CFG with both rows in one call."""
 
@@ -110,9 +122,9 @@ def pipeline(model: nn.Module | None = None, cls: type[OnePipeline] = OnePipelin
 class ByHand(nn.Module):
     """The network with ``δ`` in all rows, from separate calls."""
 
-    def __init__(self, model: nn.Module, image: slice | None = None) -> None:
+    def __init__(self, model: nn.Module, image: slice | None = None, rows: int = 2) -> None:
         super().__init__()
-        self.model, self.image = model, image
+        self.model, self.image, self.rows = model, image, rows
         self.delta = torch.zeros(())
 
     def forward(self, hidden_states: Tensor, timestep: Tensor, encoder_hidden_states: Tensor) -> tuple[Tensor]:
@@ -120,8 +132,8 @@ class ByHand(nn.Module):
         plain = self.model(*given)[0]
         with masked.perturbed(self.model, PATH, self.image):
             worse = self.model(*given)[0]
-        half = (plain - worse)[-2:]
-        return (plain + S * torch.cat([half] * (len(plain) // 2)),)
+        cond = (plain - worse)[-self.rows :]
+        return (plain + S * torch.cat([cond] * (len(plain) // self.rows)),)
 
 
 READABLE = ("dit", "pixart", "sana", "wan", "cosmos")
@@ -310,6 +322,16 @@ class TestAnEntry:
         pipe = pipeline(model, cls)
         with pag.guide(pipe, S, layers="1"):
             assert zoo.difference(pipe(), expected) <= 1e-4
+
+    def test_a_mask_may_be_one_for_all_rows(self):
+        """Of 21 tokens by 21: in a call of three rows it must not be taken for seven entries of each."""
+        model: Any = InOneSequence()
+        for layer in model.layers:
+            layer.attn1.processor = windowed
+        expected = pipeline(ByHand(model, slice(TEXT, TEXT + 16), rows=1))(rows=1)
+        pipe = pipeline(model)
+        with pag.guide(pipe, S, layers="1"):
+            assert zoo.difference(pipe(rows=1), expected) <= 1e-4
 
     def test_it_ends(self, entry: Family):
         unregister(entry)
