@@ -14,6 +14,7 @@ import pag
 from pag.layers import Site, select
 from tests import zoo
 from tests.denoisers import NETWORKS
+from tests.runs import RUNS
 
 _SD15: dict[str, Any] = {"cross_attention_dim": 768, "attention_head_dim": 8}
 _SDXL: dict[str, Any] = {
@@ -218,6 +219,11 @@ def test_a_name_that_matches_nothing_is_answered_with_all_that_exist_nearest_fir
     listing = str(caught.value).split("nearest first: ")[1]
     assert listing.startswith(nearest)
     assert all(f"{site.authors} = {site.path}" in listing for site in sites())
+
+
+def test_blocks_of_a_transformer_are_listed_by_their_short_names():
+    with pytest.raises(ValueError, match=r"double.9' matches.*nearest first: double.0 = transformer_blocks.0.attn, "):
+        pag.guide(RUNS["FluxPipeline"].make(), 3.0, layers="double.9")
 
 
 @pytest.mark.parametrize("name", ["d24", "m10", "u36", "u0.10", "d9.0", "blocks.100", "attn2", "up_blocks.2"])

@@ -146,4 +146,4 @@ def _listing(sites: Sequence[Site], name: str) -> str:
         return ratio, site.path[:1] == name[:1]
 
     ranked = sorted(sites, key=likeness, reverse=True)
-    return ", ".join(f"{site.authors} = {site.path}" if site.authors else site.path for site in ranked)
+    return ", ".join(" = ".join(filter(None, (site.block or site.authors, site.path))) for site in ranked)
