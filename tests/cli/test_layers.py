@@ -49,6 +49,11 @@ def test_a_class_stands_for_its_default_configuration(run: Run):
     assert "Recommended, and what you get without choosing: double." in table
 
 
+@pytest.mark.parametrize("name", ["UNet2DConditionModel", "UNet2DModel"])
+def test_a_class_without_a_default_size_gets_one(run: Run, name: str):
+    assert json.loads(run("layers", name, "--json").stdout)[0]["extra"] > 0
+
+
 def test_a_wrong_name_is_answered_with_the_nearest(run: Run):
     result = run("layers", "FluxTransformerModel")
     assert result.exit_code != 0

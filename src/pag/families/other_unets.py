@@ -46,7 +46,8 @@ def _video_example(model: Any, rows: int) -> dict[str, Any]:
 
 def _plain_example(model: Any, rows: int) -> dict[str, Any]:
     config, device = model.config, model.device
-    size = config.sample_size if isinstance(config.sample_size, int) else config.sample_size[0]
+    size = config.sample_size or 64
+    size = size if isinstance(size, int) else size[0]
     arguments: dict[str, Any] = {
         "sample": torch.empty(rows, config.in_channels, size, size, device=device),
         "timestep": torch.ones((), device=device),

@@ -77,7 +77,8 @@ def predicts_variance(model: nn.Module) -> bool:
 def example(model: Any, rows: int) -> dict[str, Any]:
     """One call's arguments at the size that the model was trained for, with 77 text tokens."""
     config, device = model.config, model.device
-    size = config.sample_size if isinstance(config.sample_size, int) else config.sample_size[0]
+    size = config.sample_size or 64
+    size = size if isinstance(size, int) else size[0]
     width = config.cross_attention_dim if isinstance(config.cross_attention_dim, int) else config.cross_attention_dim[0]
 
     def empty(*shape: int) -> Tensor:
