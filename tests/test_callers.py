@@ -54,3 +54,36 @@ def test_threads_may_share_a_guided_network(name: str):
         with ThreadPoolExecutor(2) as pool:
             results = list(pool.map(samples, pipes))
     assert all(result.equal(expected) for each in results for result in each)
+
+
+class TestAReplacedNetwork:
+    @pytest.fixture
+    def pipe(self) -> Any:
+        return RUNS["FluxPipeline"].make()
+
+    def guided(self, pipe: Any, network: Any, error: Exception | None = None) -> None:
+        with pag.guide(pipe, S):
+            pipe.transformer = network
+            if error is not None:
+                raise error
+
+    def test_it_is_no_silent_plain_run(self, pipe: Any):
+        with pytest.raises(RuntimeError, match="The pipeline's transformer was replaced while guidance was attached"):
+            self.guided(pipe, copy.deepcopy(pipe.transformer))
+
+    def test_it_hides_no_other_error(self, pipe: Any):
+        with pytest.raises(ZeroDivisionError):
+            self.guided(pipe, copy.deepcopy(pipe.transformer), ZeroDivisionError())
+
+    @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch itself
+    def test_it_may_be_let_go_or_compiled(self, pipe: Any):
+        self.guided(pipe, torch.compile(pipe.transformer))
+        self.guided(pipe, None)
+
+
+def test_what_is_shown_of_a_guide_does_not_need_its_cost():
+    pipe = RUNS["Lumina2Pipeline"].make()
+    guide = pag.guide(pipe, S)
+    with pytest.raises(RuntimeError, match="cannot be counted"):
+        _ = guide.cost
+    assert repr(guide) == str(guide)

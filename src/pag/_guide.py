@@ -24,6 +24,7 @@ _guided: "weakref.WeakKeyDictionary[nn.Module, weakref.ref[Guide]]" = weakref.We
 class _Part:
     """One denoiser of a pipeline."""
 
+    name: str
     model: nn.Module
     family: Family
     sites: tuple[Site, ...]
@@ -41,7 +42,7 @@ def _part(name: str, model: nn.Module, guidance: Guidance, layers: Layers | None
     family = family_of(inner)
     wanted = next((given for given in (layers, guidance.layers) if given is not None and given != "auto"), None)
     sites = select(family.sites(inner), family.recommended(inner) if wanted is None else wanted)
-    return _Part(model, family, sites, "uncond" if name.startswith("unconditional") else None)
+    return _Part(name, model, family, sites, "uncond" if name.startswith("unconditional") else None)
 
 
 class Guide:
@@ -110,7 +111,24 @@ class Guide:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        """Switch guidance off.
+
+        Raises:
+            RuntimeError: if the pipeline got another denoiser meanwhile, which was not guided.
+        """
         self.detach()
+        if error is None:
+            self._check_denoisers()
+
+    def _check_denoisers(self) -> None:
+        for part in self._parts:
+            now = getattr(self._pipe, part.name, None)
+            # None where a pipeline was taken apart to free memory.
+            if isinstance(now, nn.Module) and uncompiled(now) is not uncompiled(part.model):
+                raise RuntimeError(
+                    f"The pipeline's {part.name} was replaced while guidance was attached. The new one is not guided: "
+                    "replace it first, then call `pag.guide` and sample again."
+                )
 
     @cached_property
     def cost(self) -> Cost:
