@@ -136,6 +136,17 @@ def test_groups_with_different_inputs_are_not_shared(kind: str):
         assert zoo.difference(step(given), expected) <= 1e-5
 
 
+def test_a_loop_of_one_s_own_may_pass_other_groups_in_each_call():
+    """Nothing tells there where a run begins: equal groups now do not mean equal ones later."""
+    step, path = Step(network("sd15"), G), paths("sd15")[-1]
+    equal, different = arguments("sd15", G), arguments("sd15", G)
+    different["sample"] = zoo.inputs(network("sd15"), 2, seed=2)["sample"]
+    with pag.guide(step, S, layers=path):
+        results = [step(equal), step(different)]
+    for result, given in zip(results, (equal, different), strict=True):
+        assert zoo.difference(result, by_hand("sd15", G, path, "identity", given)) <= 1e-5
+
+
 @pytest.mark.parametrize("argument", ["sample", "timestep_cond"])
 def test_one_different_input_ends_the_sharing(argument: str):
     step, given = Step(network("lcm"), G), arguments("lcm", G, count=2)

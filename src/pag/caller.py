@@ -260,9 +260,10 @@ class PipelineCaller(threading.local):
     def starts_equal(self, rows: Rows, inputs: list[Any]) -> bool:
         """Whether all groups get the same inputs, but for the text: looked up in the first call of each run only.
 
-        Looking waits for the device, which no later call has to.
+        Looking waits for the device, which no later call has to. Where no pipeline runs, nothing tells what the next
+        call will get, so each is looked up.
         """
-        if self._begins_run():
+        if self._begins_run() or not self._locals:
             self._starts_equal = rows.equal(inputs)
         return self._starts_equal
 
