@@ -162,6 +162,11 @@ class TestLayers:
         with pytest.raises(TypeError, match="pag_applied_layers must be"):
             PerturbedAttentionGuider(pag_applied_layers=layers)
 
+    @pytest.mark.parametrize("name", ["pag_scale", "pag_adaptive_scale", "pag_start", "pag_stop"])
+    def test_a_number_out_of_range_is_told_by_its_own_name(self, name: str):
+        with pytest.raises(ValueError, match=f"^{name} must be a.*number.*-1"):
+            PerturbedAttentionGuider(**{name: -1.0})  # pyright: ignore
+
     @pytest.mark.parametrize(
         "wrong", [{"pag_scale": -1.0}, {"pag_adaptive_scale": -1.0}, {"pag_start": 0.5, "pag_stop": 0.5}]
     )

@@ -79,7 +79,10 @@ class PerturbedAttentionGuider(ClassifierFreeGuidance):
     ) -> None:
         super().__init__(guidance_scale, guidance_rescale, use_original_formulation, start, stop, enabled)
         self.register_to_config(_use_default_values=[])  # diffusers takes positional arguments for such, and loses them
+        check_number("pag_scale", pag_scale)
         check_number("pag_adaptive_scale", pag_adaptive_scale)
+        check_number("pag_start", pag_start, most=1.0)
+        check_number("pag_stop", pag_stop, most=1.0)
         self.pag_adaptive_scale = pag_adaptive_scale
         self.pag_applied_layers = _names(pag_applied_layers)
         self._schedule = Schedule(pag_scale, pag_start, pag_stop)

@@ -195,6 +195,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"pag_scale": -1.0}, ValueError, "pag_scale must be a finite number, 0 or more, but is -1.0"),
     ({"pag_scale": float("nan")}, ValueError, "pag_scale must be a finite number"),
     ({"pag_scale": "3"}, TypeError, "pag_scale must be a finite number.*'3' \\(str\\)"),
+    ({"pag_start": 1.5}, ValueError, "pag_start must be a number from 0 to 1, but is 1.5"),
     ({"pag_start": 0.7, "pag_stop": 0.2}, ValueError, "must be below"),
     ({"pag_stop": 1.5}, ValueError, "from 0 to 1"),
     ({"pag_sclae": 3.0}, TypeError, "no argument 'pag_sclae'. Nearest: pag_scale"),

@@ -166,6 +166,8 @@ class PAGMixin:
         )
         layers = _one_of(pag_applied_layers=pag_applied_layers, pag_applied_layers_index=pag_applied_layers_index)
         check_number("pag_scale", pag_scale)
+        check_number("pag_start", pag_start, most=1.0)
+        check_number("pag_stop", pag_stop, most=1.0)
         schedule = Schedule(pag_scale, pag_start, pag_stop, adaptive or 0.0)
         if layers is not None:
             self._pag_sites(layers)
