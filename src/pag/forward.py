@@ -204,7 +204,7 @@ class _Operation:
         options |= {"dropout_p": dropout_p, "is_causal": is_causal}
         if key.shape[-2] < query.shape[-2]:  # attention to something else, such as the image of an IP-Adapter
             return op(query, key, value, attn_mask, **options)
-        if attn_mask is not None:  # it may begin with heads or with queries, which are no rows
+        if attn_mask is not None and attn_mask.ndim < query.ndim:  # it begins with heads or queries, not with rows
             attn_mask = attn_mask[(None,) * (query.ndim - attn_mask.ndim)]
         rows = self._rows
         if not rows.normal:  # all rows are perturbed ones
