@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -10,12 +11,13 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pag.denoiser import GuidedDenoiser
-from pag.families import Family, denoiser_of, family_of
+from pag.families import Attending, Family, denoiser_of, family_of
 from pag.guidance import Guidance
 from pag.intercept import (
     AttentionOp,
     Call,
     Override,
+    input_names,
     install,
     meta_copy,
     native_call,
@@ -34,15 +36,21 @@ class Cost:
     Args:
         forward: floating-point operations of a plain forward of one row.
         rows: rows of a batch that shares nothing, which is what other tools run.
+        floor: the least that exact arithmetic allows, in plain forwards of one row: up to the first perturbed attention
+            operation a perturbed row is computed with its prompt's, there and at later ones without the map of the
+            image, and the negative prompt's with them until the text enters.
         executed: what is run here, in plain forwards of one row.
     """
 
     forward: int
     rows: int
+    floor: float
     executed: float
 
     def __str__(self) -> str:
-        return f"{self.executed:.2f} forwards a step ({self.rows}.00 without row sharing)"
+        return (
+            f"{self.executed:.2f} forwards a step ({self.rows}.00 without row sharing, {self.floor:.2f} at the least)"
+        )
 
 
 @dataclass(frozen=True)
@@ -79,78 +87,119 @@ def cost(pipe_or_model: Any, layers: Layers | None = None, *, cfg: bool = True, 
     """
     model, family = _meta(pipe_or_model)
     chosen = select(family.sites(model), family.recommended(model) if layers in (None, "auto") else layers)
-    forward = _plain(model, family)
+    seen = _traced(model, family, chosen)
+    rows, floor = 3 if cfg else 2, 1 + seen.extra(chosen)
     if family.packed:  # the negative prompt has a forward of its own
-        return Cost(forward, 3 if cfg else 2, int(cfg) + _guided(model, family, chosen, False, share_rows) / forward)
-    return Cost(forward, 3 if cfg else 2, _guided(model, family, chosen, cfg, share_rows) / forward)
+        executed = int(cfg) + _guided(model, family, chosen, False, share_rows) / seen.total
+        return Cost(seen.total, rows, floor + int(cfg), executed)
+    executed = _guided(model, family, chosen, cfg, share_rows) / seen.total
+    return Cost(seen.total, rows, floor + int(cfg) * (1 - seen.before_text / seen.total), executed)
 
 
 def layer_costs(pipe_or_model: Any) -> list[LayerCost]:
     """What perturbing each self-attention layer alone adds to an unguided forward, in the order in which they run.
 
-    A perturbed row shares all that runs ahead of the layer, and skips the attention operation there. So one plain
-    forward, counted as it goes, tells the cost of every layer.
+    A perturbed row shares all that runs ahead of the attention operation there, and skips its map of the image. So one
+    plain forward, counted as it goes, tells the cost of every layer.
 
     Raises:
         RuntimeError: if the model asks its tensors for values, which those that are counted do not have.
     """
     model, family = _meta(pipe_or_model)
-    example = _example(model, family, 1)
-    shape = tuple(example[family.sample].shape) if isinstance(example[family.sample], Tensor) else ()
-    counter = FlopCounterMode(display=False)
-    seen = _Trace(counter)
     sites = family.sites(model)
-    modules = {site: model.get_submodule(site.path) for site in sites}
-    overrides = [Override(module, seen.site(site, module)) for site, module in modules.items()]
+    seen = _traced(model, family, sites)
+    recommended = select(sites, family.recommended(model))
+    return [
+        LayerCost(site, seen.tokens[site.path], seen.grid(site), seen.extra([site]), site in recommended)
+        for site in sites
+    ]
+
+
+def _traced(model: nn.Module, family: Family, sites: Sequence[Site]) -> "_Trace":
+    example = _example(model, family, 1)
+    seen = _Trace(model, family, example)
+    overrides = [Override(model.get_submodule(site.path), seen.site(site)) for site in sites]
+    if (entry := family.text_entry(model)) is not None:
+        overrides.append(Override(model.get_submodule(entry), seen.enter_text))
     install(overrides)
     try:
-        _run(model, example, counter)
+        _run(model, example, seen.counter)
     finally:
         remove(overrides)
-    total = counter.get_total_flops()
-    recommended = select(sites, family.recommended(model))
-    costs: list[LayerCost] = []
-    for site in sites:
-        tokens = seen.tokens[site.path]
-        shared = 0 if family.packed else seen.ahead[site.path]
-        extra = 1 - (shared + seen.skipped[site.path]) / total
-        costs.append(LayerCost(site, tokens, _grid(shape, tokens), extra, site in recommended))
-    return costs
-
-
-def _grid(shape: tuple[int, ...], tokens: int) -> tuple[int, int] | None:
-    """Height and width of a grid of that many tokens, in the proportions of an image (rows, channels, y, x)."""
-    if len(shape) != 4:
-        return None
-    shrink = math.isqrt(shape[2] * shape[3] // tokens)
-    height, width = shape[2] // max(shrink, 1), shape[3] // max(shrink, 1)
-    return (height, width) if height * width == tokens else None
+    seen.total = seen.counter.get_total_flops()
+    return seen
 
 
 @final
 class _Trace:
-    """Looks at each site as it runs: its tokens, and the operations ahead of it and in it, which are not repeated."""
+    """Looks at each site as it runs: its tokens, the operations ahead of its attention, and those that are left out.
 
-    def __init__(self, counter: FlopCounterMode) -> None:
-        self._counter = counter
+    Args:
+        model: the network.
+        family: what is known of it.
+        call: arguments of its forward.
+    """
+
+    def __init__(self, model: nn.Module, family: Family, call: dict[str, Any]) -> None:
+        self.counter = FlopCounterMode(display=False)
+        self.total = 0
+        self.before_text = 0
         self.tokens: dict[str, int] = {}
-        self.ahead: dict[str, int] = {}
-        self.skipped: dict[str, int] = {}
+        self._model, self._family, self._call = model, family, call
+        self._ahead: dict[str, int] = {}
+        self._left_out: dict[str, float] = {}
 
-    def site(self, site: Site, module: nn.Module) -> Call:
-        def attend(op: Call, query: Tensor, *args: Any, **options: Any) -> Tensor:
-            before, skipped = self._counter.get_total_flops(), self.skipped[site.path]
-            output = op(query, *args, **options)  # which may call another one
-            self.tokens[site.path] = query.shape[-2]
-            self.skipped[site.path] = skipped + self._counter.get_total_flops() - before
-            return output
+    def extra(self, sites: Sequence[Site]) -> float:
+        """What a row that is perturbed at these sites adds to a plain forward, as a share of it."""
+        shared = 0 if self._family.packed else self._ahead[sites[0].path]
+        return 1 - (shared + sum(self._left_out[site.path] for site in sites)) / self.total
+
+    def grid(self, site: Site) -> tuple[int, int] | None:
+        """Height and width of the grid of a site's tokens, in the proportions of an image (rows, channels, y, x)."""
+        sample = self._call[self._family.sample]
+        if not isinstance(sample, Tensor) or sample.ndim != 4:
+            return None
+        tokens, (height, width) = self.tokens[site.path], sample.shape[2:]
+        shrink = max(math.isqrt(height * width // tokens), 1)
+        grid = height // shrink, width // shrink
+        return grid if math.prod(grid) == tokens else None
+
+    def enter_text(self, original: Call, *args: Any, **kwargs: Any) -> Any:
+        """Answer for the module at which the text enters."""
+        self.before_text = self.before_text or self.counter.get_total_flops()
+        return original(*args, **kwargs)
+
+    def site(self, site: Site) -> Call:
+        """What answers for a site."""
+        module = self._model.get_submodule(site.path)
+        names = input_names(module)
 
         def look(original: Call, *args: Any, **kwargs: Any) -> Any:
-            self.ahead[site.path], self.skipped[site.path] = self._counter.get_total_flops(), 0
+            self._left_out[site.path] = 0
+            inputs = dict(zip(names, args, strict=False)) | kwargs
+            attend = partial(self._attend, site, inputs)
             with AttentionOp(attend):
                 return native_call(module, original, attend)(*args, **kwargs)
 
         return look
+
+    def _attend(
+        self, site: Site, inputs: dict[str, Any], op: Call, query: Tensor, key: Tensor, *args: Any, **options: Any
+    ) -> Tensor:
+        before, left_out = self.counter.get_total_flops(), self._left_out[site.path]
+        self._ahead.setdefault(site.path, before)
+        output = op(query, key, *args, **options)  # which may call another one
+        self.tokens[site.path] = query.shape[-2]
+        map_of_image = self._image(site, inputs, query, key) ** 2 / (query.shape[-2] * key.shape[-2])
+        self._left_out[site.path] = left_out + map_of_image * (self.counter.get_total_flops() - before)
+        return output
+
+    def _image(self, site: Site, inputs: dict[str, Any], query: Tensor, key: Tensor) -> int:
+        """How many tokens of the image attend to one another in an operation."""
+        attending = Attending(site, self._call, inputs, query.shape[-2], key.shape[-2], self._model.config)
+        where = self._family.image(attending)
+        image = where if isinstance(where, slice) or where is None else where[0]
+        return 0 if image is None else image.stop - image.start
 
 
 @final
@@ -194,10 +243,6 @@ def _guided(model: nn.Module, family: Family, sites: Sequence[Site], cfg: bool, 
         return _count(model, _example(model, family, len(caller.groups)))
     finally:
         denoiser.detach()
-
-
-def _plain(model: nn.Module, family: Family) -> int:
-    return _count(model, _example(model, family, 1))
 
 
 def _example(model: nn.Module, family: Family, rows: int) -> dict[str, Any]:

@@ -109,10 +109,13 @@ class GuidedForward:
         rows = self._rows
         if rows is None:
             return original(*args, **kwargs)
-        self._stage = Stage.PARTED
         operation = _Operation(self, rows, site, dict(zip(names, args, strict=False)) | kwargs)
         with AttentionOp(operation):
             return native_call(module, original, operation)(*args, **kwargs)
+
+    def part(self) -> None:
+        """From here on no two groups are equal. Up to its attention operation that holds within the first site too."""
+        self._stage = Stage.PARTED
 
     def perturbed(
         self, site: Site, inputs: Mapping[str, Any], q: Tensor, k: Tensor, v: Tensor, attend: Attend, rows: slice
@@ -206,6 +209,7 @@ class _Operation:
             return op(query, key, value, attn_mask, **options)
         if attn_mask is not None and attn_mask.ndim < query.ndim:  # it begins with heads or queries, not with rows
             attn_mask = attn_mask[(None,) * (query.ndim - attn_mask.ndim)]
+        self._forward.part()
         rows = self._rows
         if not rows.normal:  # all rows are perturbed ones
             return self._perturbed(op, query, key, value, attn_mask, options, slice(0, rows.total))
@@ -252,11 +256,29 @@ def guided_forward(model: nn.Module, family: Family, sites: Sequence[Site], pert
 def sharing_modules(
     model: nn.Module, family: Family, sites: Sequence[Site], text_entry: str | None
 ) -> Iterator[nn.Module]:
-    """The largest modules that can share rows: in the trunk up to the first site, holding no landmark themselves."""
-    landmarks = {site.path for site in sites} | ({text_entry} if text_entry else set())
+    """The largest modules that can share rows: in the trunk up to the first site, holding no landmark themselves.
+
+    Within a site these are layers with weights, which make the queries, keys and values: others may attend.
+    """
+    paths = [site.path for site in sites]
+    landmarks = [*paths, text_entry] if text_entry else paths
+
+    def within(path: str) -> Iterator[nn.Module]:
+        module = model.get_submodule(path)
+        if path == text_entry or path.rpartition(".")[2] in family.unshared:
+            return
+        parted = any(_holds(path, landmark) for landmark in landmarks)
+        inside = any(_holds(site, path) for site in paths)
+        # A list of modules is never called itself.
+        if parted or (inside and any(module.children())) or isinstance(module, nn.ModuleList | nn.ModuleDict):
+            for name, _ in module.named_children():
+                yield from within(f"{path}.{name}")
+        elif not inside or next(module.parameters(), None) is not None:
+            yield module
+
     for block in _blocks(model, family):
-        yield from _without(model, block, landmarks, family.unshared)
-        if any(_holds(block, site.path) for site in sites):
+        yield from within(block)
+        if any(_holds(block, path) for path in paths):
             return
 
 
@@ -267,18 +289,6 @@ def _blocks(model: nn.Module, family: Family) -> Iterator[str]:
             yield from (f"{part}.{index}" for index in range(len(child)))
         elif child is not None:
             yield part
-
-
-def _without(model: nn.Module, path: str, landmarks: set[str], unshared: Sequence[str]) -> Iterator[nn.Module]:
-    module = model.get_submodule(path)
-    if path in landmarks or path.rpartition(".")[2] in unshared:
-        return
-    # A list of modules is never called itself.
-    if isinstance(module, nn.ModuleList | nn.ModuleDict) or any(_holds(path, landmark) for landmark in landmarks):
-        for name, _ in module.named_children():
-            yield from _without(model, f"{path}.{name}", landmarks, unshared)
-    else:
-        yield module
 
 
 def _holds(path: str, landmark: str) -> bool:
