@@ -243,7 +243,7 @@ def test_no_name_at_all_is_an_error(layers: Any):
         chosen(layers)
 
 
-@pytest.mark.parametrize("layers", [3, [0], [None], {"mid"}, b"mid", None])
+@pytest.mark.parametrize("layers", [3.0, [0.5], [True], [None], {"mid"}, b"mid", None])
 def test_what_is_no_name_is_a_type_error(layers: Any):
     with pytest.raises(TypeError, match="layers must be a name, a list of names or a predicate"):
         chosen(layers)
@@ -298,3 +298,21 @@ def test_attention_to_added_keys_alone_is_no_layer():
     paths = [site.path for site in pag.sites(UNet2DConditionModel(**config))]
     assert "down_blocks.2.attentions.0" in paths
     assert "down_blocks.1.attentions.0" not in paths
+
+
+@pytest.mark.parametrize("layers", [None, "auto", ["auto"], ("auto",)])
+def test_the_recommended_layers_by_every_name(layers: Any):
+    class Pipe:
+        unet = zoo.unet()
+
+    assert [site.authors for site in pag.guide(Pipe(), layers=layers).sites] == ["m0"]
+
+
+def test_a_block_by_its_number():
+    network = NETWORKS["sd3"].model()
+    for layers in (2, [2], "2", "blocks.2", "transformer.transformer_blocks.2.attn"):
+        assert [site.block for site in select(pag.sites(network), layers)] == ["2"]
+    with pytest.raises(ValueError, match="'7' matches nothing"):
+        select(pag.sites(network), 7)
+    with pytest.raises(TypeError, match="layers must be a name"):
+        select(pag.sites(network), [True])

@@ -14,7 +14,7 @@ from pag.denoiser import GuidedDenoiser
 from pag.families import Family, denoiser_of, denoisers_of, family_of
 from pag.guidance import Guidance
 from pag.intercept import uncompiled
-from pag.layers import Layers, Site, select
+from pag.layers import Layers, Site, automatic, select
 
 # Weak on both sides: a guided network that is dropped takes its guide along, for which it is held by the network.
 _guided: "weakref.WeakKeyDictionary[nn.Module, weakref.ref[Guide]]" = weakref.WeakKeyDictionary()
@@ -40,7 +40,7 @@ def guide_of(model: nn.Module) -> "Guide | None":
 def _part(name: str, model: nn.Module, guidance: Guidance, layers: Layers | None) -> _Part:
     inner = uncompiled(model)
     family = family_of(inner)
-    wanted = next((given for given in (layers, guidance.layers) if given is not None and given != "auto"), None)
+    wanted = next((given for given in (layers, guidance.layers) if not automatic(given)), None)
     sites = select(family.sites(inner), family.recommended(inner) if wanted is None else wanted)
     return _Part(name, model, family, sites, "uncond" if name.startswith("unconditional") else None)
 

@@ -16,7 +16,7 @@ from pag.denoiser import GuidedDenoiser
 from pag.families import family_of
 from pag.guidance import Guidance
 from pag.intercept import Call, Override, held_by_callers, predictions_of, uncompiled, with_predictions
-from pag.layers import select
+from pag.layers import automatic, select
 from pag.rows import Rows
 from pag.schedule import Schedule, check_number
 
@@ -300,7 +300,7 @@ class _Branch:
 
 
 def _names(layers: Any) -> list[str] | None:
-    if layers is None or layers == "auto":
+    if automatic(layers):
         return None
     given = layers if isinstance(layers, list | tuple) else [layers]
     if not given or not all(isinstance(one, str | int) and not isinstance(one, bool) for one in given):  # pyright: ignore

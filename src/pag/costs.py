@@ -25,7 +25,7 @@ from pag.intercept import (
     running_on_meta,
     uncompiled,
 )
-from pag.layers import Layers, Site, select
+from pag.layers import Layers, Site, automatic, select
 from pag.rows import Rows
 
 
@@ -86,7 +86,7 @@ def cost(pipe_or_model: Any, layers: Layers | None = None, *, cfg: bool = True, 
         RuntimeError: if the model asks its tensors for values, which those that are counted do not have.
     """
     model, family = _meta(pipe_or_model)
-    chosen = select(family.sites(model), family.recommended(model) if layers in (None, "auto") else layers)
+    chosen = select(family.sites(model), family.recommended(model) if layers is None or automatic(layers) else layers)
     seen = _traced(model, family, chosen)
     rows, floor = 3 if cfg else 2, 1 + seen.extra(chosen)
     if family.packed:  # the negative prompt has a forward of its own

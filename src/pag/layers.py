@@ -9,7 +9,7 @@ spelling                  meaning
 ``mid`` ``blocks.1``      diffusers': a regular expression found in the module path; numbers match whole,
                           so ``blocks.1`` never means ``blocks.10``
 ``down.block_2``          as diffusers documents it: ``down_blocks.2``
-``13`` ``blocks.13``      in a transformer, the index of the block
+``13`` ``blocks.13``      in a transformer, the index of the block, also as a number
 ``double.7``              the same where there are two stacks of blocks, as in Flux
 ``single.12``
 full module path          with or without ``.processor``; or how it begins
@@ -62,7 +62,12 @@ class Site:
         return self.authors or self.path
 
 
-Layers = str | Sequence[str] | Callable[[Site], bool]
+Layers = str | int | Sequence[str | int] | Callable[[Site], bool]
+
+
+def automatic(layers: object) -> bool:
+    """Whether no layer is named, or ``"auto"`` is: the recommended ones are meant."""
+    return layers is None or layers == "auto" or (isinstance(layers, list | tuple) and list(layers) == ["auto"])  # pyright: ignore
 
 
 def select(sites: Sequence[Site], layers: Layers) -> tuple[Site, ...]:
@@ -85,11 +90,15 @@ def select(sites: Sequence[Site], layers: Layers) -> tuple[Site, ...]:
 
 
 def _split(layers: object) -> list[str]:
-    given = [layers] if isinstance(layers, str) else layers
-    if not isinstance(given, Sequence) or not all(isinstance(name, str) for name in given):
+    given = [layers] if isinstance(layers, str | int) else layers
+    if not isinstance(given, Sequence) or isinstance(given, bytes) or not all(_is_name(name) for name in given):
         raise TypeError(f"layers must be a name, a list of names or a predicate, but is {layers!r}.")
     names = [part.strip() for name in given for part in _OUTER_COMMA.split(str(name))]
     return [name for name in names if name]
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str | int) and not isinstance(name, bool)
 
 
 def _find(sites: Sequence[Site], name: str) -> list[Site]:
@@ -118,7 +127,7 @@ def _range(first: str, last: str | None) -> range:
 
 
 def _by_path(sites: Sequence[Site], name: str) -> list[Site]:
-    path = name.removesuffix(".processor").removeprefix("unet.")
+    path = name.removesuffix(".processor").removeprefix("unet.").removeprefix("transformer.")
     if opening := [site for site in sites if f"{site.path}.".startswith(f"{path}.")]:
         return opening
     if name.isdecimal():  # also found in `attn1`, which nobody means

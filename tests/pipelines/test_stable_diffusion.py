@@ -188,7 +188,7 @@ def test_both_adaptive_spellings_are_one(pipe: Any) -> None:
 BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"pag_applied_layers": "mdi"}, ValueError, "'mdi' matches nothing.*nearest first: .*mid_block"),
     ({"pag_applied_layers_index": ["d99"]}, ValueError, "'d99' matches nothing"),
-    ({"pag_applied_layers": 3}, TypeError, "name, a list of names or a predicate"),
+    ({"pag_applied_layers": 3.5}, TypeError, "name, a list of names or a predicate"),
     ({"pag_applied_layers": lambda site: True}, TypeError, "are names. A predicate is for `pag.guide"),  # pyright: ignore
     ({"pag_applied_layers": "mid", "pag_applied_layers_index": ["m0"]}, ValueError, "Leave one out"),
     ({"pag_adaptive_scale": 0.1, "pag_adaptive_scaling": 0.1}, ValueError, "Leave one out"),

@@ -16,7 +16,9 @@ def _pixart_example(model: Any, rows: int) -> dict[str, Any]:
     size = config.sample_size
     arguments: dict[str, Any] = {
         "hidden_states": torch.empty(rows, config.in_channels, size, size, device=device),
-        "encoder_hidden_states": torch.empty(rows, 300, config.caption_channels, device=device),
+        "encoder_hidden_states": torch.empty(
+            rows, 300, config.caption_channels or config.cross_attention_dim, device=device
+        ),
         "timestep": torch.ones(rows, device=device),
     }
     if model.use_additional_conditions:

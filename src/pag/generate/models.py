@@ -81,8 +81,13 @@ def load_denoiser(model: str) -> Any:
         model: a folder, a hub id, or the name of a network's class in diffusers, which stands for its default
             configuration.
     """
-    cls, config = _class_of(model), {}
+    cls, config, what = (
+        _class_of(model),
+        {},
+        f"{model} has no complete default configuration, so name a model that has one",
+    )
     if cls is None:
+        what = f"cannot build the network of {model}"
         source = str(DEMO_FOLDER) if model == EMBEDDED else model
         if not Path(source).exists() and not HUB_ID.fullmatch(source):
             near = ", ".join(nearest_first(model, _known_classes())[:3])
@@ -94,7 +99,7 @@ def load_denoiser(model: str) -> Any:
         cls = _class_of(str(config.get("_class_name")))
     if cls is None:
         raise UserError(f"{model} holds a {config.get('_class_name')}, which this version of diffusers does not have")
-    with mendable(_cannot("build the network of", model), Exception), torch.device("meta"):
+    with mendable(what, Exception), torch.device("meta"):
         return cls.from_config(config)
 
 

@@ -114,7 +114,7 @@ class PAGMixin:
     def _pag_sites(self, names: str | list[str]) -> tuple[Site, ...]:
         if callable(names):
             raise TypeError("pag_applied_layers are names. A predicate is for `pag.guide(pipe, layers=…)`.")
-        return guide(self, 1.0, layers=_layers(names)).sites if names or isinstance(names, str) else ()
+        return guide(self, 1.0, layers=names).sites if names or isinstance(names, str) else ()
 
     @classmethod
     def from_pipe(cls, pipeline: Any, **kwargs: Any) -> Any:
@@ -190,7 +190,7 @@ class PAGMixin:
         return guide(
             self,
             schedule.scale,
-            layers=_layers(self.pag_applied_layers),
+            layers=self.pag_applied_layers,
             start=schedule.start,
             stop=schedule.stop,
             adaptive_scale=schedule.adaptive_scale,
@@ -217,11 +217,6 @@ def _one_of(**given: Any) -> Any:
     if len(values) > 1:
         raise ValueError(f"{' and '.join(values)} are two names of one setting, but both are given. Leave one out.")
     return next(iter(values.values()), None)
-
-
-def _layers(names: str | list[str]) -> str | list[str] | None:
-    """The layers as `pag.guide` takes them: None are the recommended ones."""
-    return None if names in ("auto", ["auto"]) else names
 
 
 def _as_list(names: str | list[str]) -> list[str]:
