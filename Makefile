@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow lower check docs clean
+.PHONY: help demo test slow lower check bench docs clean
 
 help: ## Show the targets.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -31,6 +31,10 @@ check: $(VENV)/.ready-dev ## Lint, types, import direction, documentation.
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/python -m pytest -q tests/test_imports.py
 	$(BIN)/mkdocs build --strict --quiet
+
+bench: $(VENV)/.ready ## Time guided sampling against diffusers' PAG pipeline.
+	$(BIN)/python benchmarks/peers.py --size 256
+	$(BIN)/python benchmarks/peers.py --size 256 --batch 4 --rounds 3
 
 docs: $(VENV)/.ready-dev ## Serve the documentation on this machine.
 	$(BIN)/mkdocs serve

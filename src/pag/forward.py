@@ -111,7 +111,9 @@ class GuidedForward:
             return original(*args, **kwargs)
         operation = _Operation(self, rows, site, dict(zip(names, args, strict=False)) | kwargs)
         with AttentionOp(operation):
-            return native_call(module, original, operation)(*args, **kwargs)
+            output = native_call(module, original, operation)(*args, **kwargs)
+        self.part()
+        return output
 
     def part(self) -> None:
         """From here on no two groups are equal. Up to its attention operation that holds within the first site too."""
@@ -258,7 +260,7 @@ def sharing_modules(
 ) -> Iterator[nn.Module]:
     """The largest modules that can share rows: in the trunk up to the first site, holding no landmark themselves.
 
-    Within a site these are layers with weights, which make the queries, keys and values: others may attend.
+    Within a site these are the matrices that make the queries, keys and values: what follows is cheap, or attends.
     """
     paths = [site.path for site in sites]
     landmarks = [*paths, text_entry] if text_entry else paths
@@ -273,7 +275,7 @@ def sharing_modules(
         if parted or (inside and any(module.children())) or isinstance(module, nn.ModuleList | nn.ModuleDict):
             for name, _ in module.named_children():
                 yield from within(f"{path}.{name}")
-        elif not inside or next(module.parameters(), None) is not None:
+        elif not inside or any(weight.ndim > 1 for weight in module.parameters()):
             yield module
 
     for block in _blocks(model, family):

@@ -181,7 +181,7 @@ ERNIE_IMAGE = Family(
     row_arguments=("hidden_states", "timestep", "text_bth", "text_lens"),
     row_tables=("rotary_pos_emb",),
     rows_second=("x", "temb"),
-    unshared=("adaLN_sa_ln", "adaLN_mlp_ln", "norm_q", "norm_k"),  # the last two call theirs x as well, rows first
+    unshared=("adaLN_sa_ln", "adaLN_mlp_ln"),
     image=ernie_image,
 )
 
