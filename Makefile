@@ -33,8 +33,8 @@ check: $(VENV)/.ready-dev ## Lint, types, import direction, documentation.
 	$(BIN)/mkdocs build --strict --quiet
 
 bench: $(VENV)/.ready ## Time guided sampling against diffusers' PAG pipeline.
-	$(BIN)/python benchmarks/peers.py --size 256
-	$(BIN)/python benchmarks/peers.py --size 256 --batch 4 --rounds 3
+	$(BIN)/python benchmarks/peers.py
+	$(BIN)/python benchmarks/peers.py --batch 4 --rounds 3
 
 docs: $(VENV)/.ready-dev ## Serve the documentation on this machine.
 	$(BIN)/mkdocs serve

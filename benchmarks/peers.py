@@ -42,7 +42,7 @@ def components() -> dict[str, Any]:
             down_block_types=("DownEncoderBlock2D",) * 4,
             up_block_types=("UpDecoderBlock2D",) * 4,
         ).eval(),
-        "scheduler": DDIMScheduler(),
+        "scheduler": DDIMScheduler(steps_offset=1, clip_sample=False),
         "text_encoder": None,
         "tokenizer": None,
         "safety_checker": None,
@@ -93,7 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=256, help="height and width in pixels")
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     calls = contenders(options.size, options.batch, options.steps)
