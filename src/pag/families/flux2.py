@@ -29,8 +29,9 @@ def example(model: Any, rows: int) -> dict[str, Any]:
         "img_ids": torch.zeros(4096, 4, device=device),
         "txt_ids": torch.zeros(512, 4, device=device),
     }
-    if config.guidance_embeds:
-        arguments["guidance"] = torch.ones(rows, device=device)
+    for switch, name in (("guidance_embeds", "guidance"), ("flow_map", "target_timestep")):
+        if config.get(switch):
+            arguments[name] = torch.ones(rows, device=device)
     return arguments
 
 
@@ -64,25 +65,10 @@ def image_after_text(attending: Attending) -> slice:
     return slice(text, attending.queries)
 
 
-def example_3(model: Any, rows: int) -> dict[str, Any]:
-    """One call's arguments for an image of 1024×1024 pixels, with 512 text tokens."""
-    config, device = model.config, model.device
-    arguments: dict[str, Any] = {
-        "hidden_states": torch.empty(rows, 4096, config.in_channels, device=device),
-        "encoder_hidden_states": torch.empty(rows, 512, config.joint_attention_dim, device=device),
-        "timestep": torch.ones(rows, device=device),
-        "img_ids": torch.zeros(4096, 4, device=device),
-        "txt_ids": torch.zeros(512, 4, device=device),
-    }
-    if config.flow_map:
-        arguments["target_timestep"] = torch.ones(rows, device=device)
-    return arguments
-
-
 FLUX_3 = Family(
     models=("Flux3Transformer2DModel",),
     sites=transformer_sites("mode_blocks.image", "single_transformer_blocks", names=("image", "single")),
-    example=example_3,
+    example=example,
     layers=0.5,
     scale=3.0,
     source="no published setting: the middle block, by analogy with arXiv 2403.17377",
