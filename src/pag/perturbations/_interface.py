@@ -31,6 +31,11 @@ class Attend:
         self.mask = mask
 
     @property
+    def causal(self) -> bool:
+        """Whether a token attends to those ahead of it only, without a mask that says so."""
+        return bool(self._options.get("is_causal"))
+
+    @property
     def scale(self) -> float | None:
         """What scores are multiplied with; None is ``dim ** -0.5``."""
         return self._options.get("scale")

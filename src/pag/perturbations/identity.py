@@ -42,6 +42,10 @@ def _with_others(q: Heads, k: Keys, v: Keys, attend: Attend, tokens: Tokens, par
         raise ValueError(
             "Linear attention can be perturbed by the identity over all tokens only. Use perturbation='identity'."
         )
+    if attend.causal:
+        raise ValueError(
+            "In causal attention the identity is known for the image alone, but other tokens attend here too."
+        )
     shift = tokens.image.start - tokens.keys.start
     done: list[Tensor] = []
     if tokens.image.start > 0:
