@@ -21,7 +21,7 @@ def test_added_rows_see_the_images_of_the_rows_that_they_repeat():
     for groups, cond in (("cond", "uncond"), slice(0, 2)), (("uncond", "cond"), slice(2, 4)):
         rows = Rows(2, groups)
         grown = {name: rows.grow(name, value) for name, value in given.items() if isinstance(value, torch.Tensor)}
-        output = NETWORKS["omnigen"].model()(**grown, **grow_images(given, cond))[0]
+        output = NETWORKS["omnigen"].model()(**grown, **grow_images(given, rows.sources()))[0]
         assert zoo.difference(output[:4], NETWORKS["omnigen"].model()(**given)[0]) <= 1e-6
         assert zoo.difference(output[4:], output[cond]) <= 1e-6
     assert len(images) == 4

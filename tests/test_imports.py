@@ -9,7 +9,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "pag"
 
 ORDER = (
-    ("combine", "schedule", "perturbations", "catalog"),
+    ("combine", "schedule", "reuse", "perturbations", "catalog"),
     ("guidance", "layers", "processors"),
     ("families",),
     ("intercept", "rows", "trust"),
@@ -27,7 +27,7 @@ ORDER = (
 RANK = {part: rank for rank, parts in enumerate(ORDER) for part in parts}
 
 # These know tensors at most: no model, no pipeline.
-PURE = ("combine", "schedule", "perturbations", "guidance", "layers", "processors", "rows")
+PURE = ("combine", "schedule", "reuse", "perturbations", "guidance", "layers", "processors", "rows")
 
 FILES = sorted(SOURCE.rglob("*.py"))
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         AutoPAGPipelineForInpainting,
         AutoPAGPipelineForText2Image,
     )
+    from pag.reuse import Reuse
 
 __version__ = "0.1.0"
 
@@ -28,6 +29,7 @@ __all__ = [
     "Guide",
     "LayerCost",
     "PerturbedAttentionGuider",
+    "Reuse",
     "Site",
     "StableDiffusionPAGPipeline",
     "cost",
@@ -57,6 +59,7 @@ _HOMES = {
     "StableDiffusionPAGPipeline": "pag.pipelines",
     "pag_pipeline": "pag.pipelines",
     "demo_pipeline": "pag.pipelines",
+    "Reuse": "pag.reuse",
 }
 
 

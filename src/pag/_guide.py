@@ -15,6 +15,7 @@ from pag.families import Family, denoiser_of, denoisers_of, family_of
 from pag.guidance import Guidance
 from pag.intercept import uncompiled
 from pag.layers import Layers, Site, automatic, select
+from pag.reuse import Reuse
 
 # Weak on both sides: a guided network that is dropped takes its guide along, for which it is held by the network.
 _guided: "weakref.WeakKeyDictionary[nn.Module, weakref.ref[Guide]]" = weakref.WeakKeyDictionary()
@@ -87,7 +88,8 @@ class Guide:
                     f"The denoiser is guided already, by {_guided[inner]()}. Detach that first. "
                     "(A PAG pipeline's own guidance is off with pag_scale=0.)"
                 )
-        caller = PipelineCaller(self._pipe, self._parts[0].family.convention_of(self._pipe))
+        reuse = self.guidance.reuse if self.guidance.scale > 0 else None
+        caller = PipelineCaller(self._pipe, self._parts[0].family.convention_of(self._pipe), reuse)
         try:
             for part in self._parts:
                 denoiser = GuidedDenoiser(part.model, part.family, part.sites, self.guidance, caller, part.role)
@@ -161,6 +163,7 @@ def guide(
     adaptive_scale: float = 0.0,
     perturbation: str = "identity",
     share_rows: bool = True,
+    reuse: Reuse | None = None,
 ) -> Guide:
     """Guide a diffusers pipeline by its own prediction with perturbed self-attention (PAG, arXiv 2403.17377).
 
@@ -175,6 +178,8 @@ def guide(
         adaptive_scale: a in ``max(0, s − a·(1000 − t))``; 0 keeps the scale constant.
         perturbation: name of the method.
         share_rows: compute equal rows once (exact).
+        reuse: in which steps the differences that guidance adds are computed, and how they are extrapolated between
+            (approximate). Default: in all steps.
 
     Returns:
         A context manager, also usable through ``attach()`` and ``detach()``.
@@ -190,7 +195,14 @@ def guide(
     if scale is None:
         scale = family_of(uncompiled(denoiser_of(pipe))).scale
     guidance = Guidance(
-        scale, None, start, stop, adaptive_scale=adaptive_scale, perturbation=perturbation, share_rows=share_rows
+        scale,
+        None,
+        start,
+        stop,
+        adaptive_scale=adaptive_scale,
+        perturbation=perturbation,
+        share_rows=share_rows,
+        reuse=reuse,
     )
     return Guide(pipe, guidance, layers)
 

@@ -1,7 +1,7 @@
 """The guider for Modular Diffusers: ``pipe.update_components(guider=pag.PerturbedAttentionGuider())``."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, final
 
 import torch
@@ -297,6 +297,9 @@ class _Branch:
     def owed(self) -> list[Tensor] | None:
         """No other call is touched."""
         return None
+
+    def deltas(self, key: Hashable = None) -> None:
+        """The guider itself knows what it reuses."""
 
 
 def _names(layers: Any) -> list[str] | None:

@@ -1,7 +1,7 @@
 """What the pipeline around a denoiser call tells about the run: which rows it passes, and what it does with them."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from numbers import Real
 from typing import Any, Protocol, final
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pag.families import Convention
 from pag.intercept import running_pipeline
+from pag.reuse import Deltas, Reuse
 from pag.rows import Rows, halves_equal
 
 
@@ -37,6 +38,14 @@ class Caller(Protocol):
         """What is added to the rows of a call without the prompt's rows, or None."""
         ...
 
+    def deltas(self, key: Hashable = None) -> Deltas | None:
+        """What is kept of the run's deltas, if they are reused.
+
+        Args:
+            key: in a call with the prompt's rows, what must have stayed as it is.
+        """
+        ...
+
     @property
     def guidance_scale(self) -> float | None:
         """g, if the caller is known to compute ``u + g·(c − u)`` from it."""
@@ -55,20 +64,27 @@ class PipelineCaller(threading.local):
     Args:
         pipe: the pipeline.
         convention: its row convention.
+        reuse: which deltas are reused, if any.
 
     Raises:
         TypeError: if the pipeline leaves the combination to a guider that does not compute ``u + g·(c − u)``.
     """
 
-    def __init__(self, pipe: Any, convention: Convention) -> None:
+    def __init__(self, pipe: Any, convention: Convention, reuse: Reuse | None = None) -> None:
         self._given = self._pipe = pipe
         self._locals: Mapping[str, Any] = {}
         self._check_guider()
         self._convention = convention
-        self._run: object = None
-        self._starts_equal = False
+        self._reuse = reuse
+        self._run: Any = None
+        self._times: list[float] = []
+        self._begins = True
+        self._starts_equal: bool | None = None
         self._step: object = None
+        self._steps = 0
         self._calls = 0
+        self._turn = 0
+        self._kept: dict[int, Deltas] = {}
         self._aside = False
         self._deltas: list[Tensor] | None = None
 
@@ -83,6 +99,7 @@ class PipelineCaller(threading.local):
             ValueError: if the number of rows does not fit the pipeline's convention.
         """
         groups: tuple[str, ...] = self._look(sample, role)  # pyright: ignore
+        self._turn += "cond" in groups
         count = sample.shape[0] if isinstance(sample, Tensor) else len(sample)
         size, rest = divmod(count, len(groups))
         if rest:
@@ -129,7 +146,7 @@ class PipelineCaller(threading.local):
 
     def _check_guess(self, sample: Any, guided: bool) -> None:
         several = self._calls > 1 and self._step is not None
-        if not several and not (guided and self._begins_run() and not halves_equal(sample)):
+        if not several and not (guided and self._begins and not halves_equal(sample)):
             return
         what = "calls its denoiser several times a step" if several else "does not pass each sample once more for CFG"
         raise ValueError(
@@ -137,22 +154,24 @@ class PipelineCaller(threading.local):
             'pag.families.Convention(calls=("cond", "uncond"))`, for example, if it calls for the prompt first.'
         )
 
-    def _begins_run(self) -> bool:
-        # Every run sets the scheduler's timesteps anew, so their identity tells the runs apart.
-        run, before = getattr(self._scheduler, "timesteps", None), self._run
-        self._run = run
-        return run is None or run is not before
-
     def _count_calls(self) -> None:
+        # Every run sets the scheduler's timesteps anew, so their identity tells the runs apart.
+        run = getattr(self._scheduler, "timesteps", None)
+        self._begins = run is None or run is not self._run
         # The loop's variable is a new object in each step, and the same one in all calls of a step.
         step = self._locals.get("t")
         if step is None:
             step = getattr(self._scheduler, "step_index", None)
         same = step == self._step if isinstance(step, int) else step is self._step
+        if self._begins:
+            self._run, self._times, self._starts_equal = run, [], None
+        if self._begins and run is not None:
+            self._steps, self._kept, same = 0, {}, False
         if same and self._calls:
             self._calls += 1
         else:
-            self._calls, self._deltas = 1, None
+            self._calls, self._turn, self._deltas = 1, 0, None
+            self._steps += 1
         self._step = step
 
     def _role_by_order(self) -> str:
@@ -263,15 +282,49 @@ class PipelineCaller(threading.local):
         Looking waits for the device, which no later call has to. Where no pipeline runs, nothing tells what the next
         call will get, so each is looked up.
         """
-        if self._begins_run() or not self._locals:
+        if self._starts_equal is None or not self._locals:
             self._starts_equal = rows.equal(inputs)
         return self._starts_equal
 
-    def progress(self, timestep: Tensor | float | int) -> float:
-        """Where the run is: ``1 − t/T``, or ``t/T`` if the scheduler counts up (waits for the device).
+    def deltas(self, key: Hashable = None) -> Deltas | None:
+        """What is kept of the run's deltas, for this call of the step, or for the prompt's call before it.
 
-        Some schedulers and pipelines pass the logarithm of σ in place of t; with them progress is the share of the
-        steps that are done.
+        Raises:
+            RuntimeError: if nothing tells where a run begins and a step ends.
+            ValueError: if the pipeline calls its denoiser for the negative prompt first.
+        """
+        if self._reuse is None:
+            return None
+        if key is None:
+            return self._kept.get(self._turn)
+        self._check_reuse(self._reuse)
+        kept = self._kept.get(self._turn)
+        if kept is None or kept.key != key:
+            kept = self._kept[self._turn] = Deltas(self._reuse, key)
+        if kept.step != self._steps:
+            kept.begin(self._steps)
+        return kept
+
+    def _check_reuse(self, reuse: Reuse) -> None:
+        counted = "t" in self._locals or hasattr(self._scheduler, "step_index")
+        if not self._locals or self._run is None or not counted:
+            raise RuntimeError(
+                "Deltas are reused within a run, and nothing tells here where a run begins and its steps end, as the "
+                "call of a diffusers pipeline does. Guide without `reuse` and `speed`."
+            )
+        first = self._convention.calls[:1]
+        if reuse.cfg > 1 and first not in ((), ("cond",)) and self._declared is not False:
+            raise ValueError(
+                f"{type(self._pipe).__name__} calls its denoiser for {first[0]} first, which can only be left out "
+                "after the prompt's call. Reuse the other delta alone: `reuse=pag.Reuse(pag=…)`."
+            )
+
+    def progress(self, timestep: Tensor | float | int) -> float:
+        """Where the run is: ``1 − t/T``, or ``t/T`` if the scheduler counts up.
+
+        Waits for the device once a run, and in each step only where a pipeline makes timesteps of its own. Some
+        schedulers and pipelines pass the logarithm of σ in place of t; with them progress is the share of the steps
+        that are done.
         """
         scheduler = self._scheduler
         config = scheduler.config
@@ -281,9 +334,20 @@ class PipelineCaller(threading.local):
         if not isinstance(now, Tensor | float | int):
             now = timestep
         if isinstance(now, Tensor):
-            now = now.max().item()  # where frames or tokens have their own, that of the noisiest
+            now = self._known_time(now)  # pyright: ignore
         done = float(now) / config.num_train_timesteps
         return done if config.get("invert_sigmas") else 1.0 - done
+
+    # Addresses in memory cannot be traced.
+    @torch.compiler.disable  # pyright: ignore[reportUntypedFunctionDecorator, reportArgumentType]
+    def _known_time(self, now: Tensor) -> float:
+        """The value of a timestep. One out of the scheduler's list is told by its place, without asking the device."""
+        run = self._run
+        if not isinstance(run, Tensor) or now.numel() > 1 or not _views_same(now, run):
+            return now.max().item()  # where frames or tokens have their own, that of the noisiest
+        if not self._times:
+            self._times = run.tolist()
+        return self._times[now.storage_offset() - run.storage_offset()]
 
     @property
     def guidance_scale(self) -> float | None:
@@ -299,6 +363,11 @@ class PipelineCaller(threading.local):
     def guidance_rescale(self) -> float:
         """The pipeline's own rescaling towards the standard deviation of the prompt's prediction."""
         return float(self._value("guidance_rescale") or 0.0)
+
+
+def _views_same(entry: Tensor, whole: Tensor) -> bool:
+    same = entry.untyped_storage().data_ptr() == whole.untyped_storage().data_ptr() and entry.dtype == whole.dtype
+    return same and whole.is_contiguous() and 0 <= entry.storage_offset() - whole.storage_offset() < len(whole)
 
 
 def _share_of_steps(scheduler: Any) -> float:

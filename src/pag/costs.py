@@ -1,7 +1,7 @@
 """What guidance costs: floating-point operations counted on the meta device, exact, without weights or time."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, final
@@ -226,6 +226,9 @@ class _EqualRows:
 
     def owed(self) -> list[Tensor] | None:
         return None
+
+    def deltas(self, key: Hashable = None) -> None:
+        """Nothing is reused."""
 
 
 def _meta(pipe_or_model: Any) -> tuple[nn.Module, Family]:

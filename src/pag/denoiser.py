@@ -1,8 +1,8 @@
 """One guided call of the denoiser: grow the batch, share equal rows, perturb, combine, return what came in."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import partial
+from dataclasses import dataclass
 from threading import RLock
 from typing import Any, final
 
@@ -27,8 +27,25 @@ from pag.intercept import (
     with_predictions,
 )
 from pag.layers import Site
+from pag.reuse import Delta, Deltas
 from pag.rows import Rows, Stage
 from pag.trust import check_rows, explained
+
+
+@dataclass(frozen=True)
+class _Forward:
+    """A call of the network: as it came, or with other values for some of its arguments."""
+
+    original: Call
+    positional: Sequence[str]
+    keywords: Sequence[str]
+    arguments: dict[str, Any]
+
+    def __call__(self, changed: Mapping[str, Any] | None = None) -> Any:
+        given = {**self.arguments, **(changed or {})}
+        return self.original(
+            *[given[name] for name in self.positional], **{name: given[name] for name in self.keywords}
+        )
 
 
 @final
@@ -111,32 +128,83 @@ class GuidedDenoiser:
         arguments = dict(zip(self._names, args, strict=False)) | kwargs
         if self._family.prepares(arguments):
             return original(*args, **kwargs)
+        call = _Forward(original, self._names[: len(args)], tuple(kwargs), arguments)
         sample = arguments[self._family.sample]
         aside = any(arguments.get(name) not in (None, False) for name in self._family.aside)
         rows = self._caller.rows(sample, "aside" if aside else self._role)
         scale = self._scale(arguments.get(self._family.timestep, 0))
-        if scale == 0:
+        deltas = self._caller.deltas((id(self), _shapes(sample)[: rows.size]) if rows.guidable else None)
+        if scale == 0 and deltas is None:
             return original(*args, **kwargs)
         if not rows.guidable:
-            return self._completed(original(*args, **kwargs))
+            return self._without_prompt(rows, call, deltas)
         self._refuse_caches()
+        wanted = rows.groups if scale else rows.given
+        known = {} if deltas is None else deltas.known([group for group in wanted if group != "cond"])
+        groups = tuple(group for group in wanted if group not in known)
+        output, predictions = self._predict(rows, groups, call)
+        # Differences of close predictions cancel, so half precision is left for the result only.
+        exact = [one.to(torch.promote_types(one.dtype, torch.float32)) for one in predictions]
+        if deltas is not None:
+            exact = _completed(rows, groups, exact, known, deltas)
+            deltas.keep([one[rows.span("cond")] for one in exact], output)
+        results = self._combine(rows, exact, scale)
+        return with_predictions(
+            output, [result.to(one.dtype) for result, one in zip(results, predictions, strict=True)]
+        )
+
+    def _predict(self, rows: Rows, groups: tuple[str, ...], call: _Forward) -> tuple[Any, list[Tensor]]:
+        """What the network returns for some groups of rows, and its predictions with theirs, in that order."""
+        perturbed = groups[-1] == "perturbed"
+        run = Rows(rows.size, groups[:-1] if perturbed else groups)
+        if run.given != rows.given and self._stores(call.arguments):
+            raise self._needs_all()
+        if groups == rows.given:
+            output = call()
+            return output, self._predictions(output)
         if self._family.packed:
-            return self._guided_by_two_calls(rows, scale, arguments, partial(original, *args, **kwargs))
-        grown = {name: self._grow(rows, name, value) for name, value in arguments.items()}
-        grown |= self._family.grow(arguments, rows.span("cond"))
-        positional = [grown[name] for name in self._names[: len(args)]]
+            return self._predict_by_two_calls(run, call)
+        grown = {name: self._grow(rows, name, value, groups) for name, value in call.arguments.items()}
+        grown |= self._family.grow(call.arguments, rows.sources(groups))
+        if not perturbed:
+            output = call(grown)
+            return output, self._predictions(output)
         name = type(uncompiled(self._model)).__name__
         doubt = explained(name) if self._unchecked else nullcontext()
-        stage = self._first_stage(rows, arguments)
-        with doubt, self._stored(rows, arguments), self._forward.running(rows, stage, grown):
-            output = original(*positional, **{name: grown[name] for name in kwargs})
+        stage = self._first_stage(rows, call.arguments)
+        with doubt, self._stored(run, call.arguments), self._forward.running(run, stage, grown):
+            output = call(grown)
         if self._unchecked:
-            check_rows(name, original(*args, **kwargs), output, rows.normal, self._family.predictions)
+            check_rows(name, call(), output, run.normal, self._family.predictions)
             self._unchecked = False
         if self._family.stores:
             for store in beside_predictions(output, self._family.predictions):
-                rows.trim_store(store)
-        return with_predictions(output, self._combine(rows, sample, self._predictions(output), scale))
+                run.trim_store(store)
+        return output, self._predictions(output)
+
+    def _predict_by_two_calls(self, rows: Rows, call: _Forward) -> tuple[Any, list[Tensor]]:
+        output = call()
+        with self._forward.running(Rows(rows.size, ()), Stage.PARTED, call.arguments):
+            worse = call()
+        pairs = zip(self._predictions(output), self._predictions(worse), strict=True)
+        return output, [torch.cat(pair) for pair in pairs]
+
+    def _without_prompt(self, rows: Rows, call: _Forward, deltas: Deltas | None) -> Any:
+        """The output of a call without the prompt's rows: computed or reconstructed, and what is owed to it added."""
+        (group,) = rows.given
+        if deltas is None or not deltas.c:
+            return self._added_owed(call())
+        group = deltas.another(group)
+        if known := deltas.known([group]).get(group):
+            if self._stores(call.arguments):
+                raise self._needs_all()
+            u = [_last(c, delta) - delta for c, delta in zip(deltas.c, known, strict=True)]
+            like = self._predictions(deltas.output)
+            u = [one.to(other.dtype) for one, other in zip(u, like, strict=True)]
+            return self._added_owed(with_predictions(deltas.output, u))
+        output = call()
+        deltas.add({group: [_last(c, u) - u for c, u in zip(deltas.c, self._predictions(output), strict=True)]})
+        return self._added_owed(output)
 
     def _refuse_caches(self) -> None:
         model = uncompiled(self._model)
@@ -146,13 +214,11 @@ class GuidedDenoiser:
                 "pipeline's own rows. Guidance needs them all: call `disable_cache()` on it first."
             )
 
-    def _guided_by_two_calls(self, rows: Rows, scale: float, arguments: dict[str, Any], call: Call) -> Any:
-        output = call()
-        with self._forward.running(Rows(rows.size, ()), Stage.PARTED, arguments):
-            worse = call()
-        pairs = zip(self._predictions(output), self._predictions(worse), strict=True)
-        both = [torch.cat(pair) for pair in pairs]
-        return with_predictions(output, self._combine(rows, arguments[self._family.sample], both, scale))
+    def _needs_all(self) -> RuntimeError:
+        return RuntimeError(
+            f"{type(uncompiled(self._model)).__name__} keeps keys and values of all rows for later calls, so that none "
+            "can be left out. Do not reuse the delta of classifier-free guidance: `reuse=pag.Reuse(pag=…)`."
+        )
 
     @contextmanager
     def _stored(self, rows: Rows, arguments: dict[str, Any]) -> Generator[None]:
@@ -175,17 +241,17 @@ class GuidedDenoiser:
             return self._schedule.scale
         return self._schedule.at(self._caller.progress(timestep))
 
-    def _grow(self, rows: Rows, name: str, value: Any) -> Any:
+    def _grow(self, rows: Rows, name: str, value: Any, groups: Sequence[str]) -> Any:
         if name in self._family.row_lists and value is not None:
-            return rows.grow_list(name, value)
+            return rows.grow_list(name, value, groups)
         if name in self._family.layered_arguments and isinstance(value, Tensor):
             value = list(value.unbind())
         if name in self._family.row_arguments:
-            return rows.grow(name, value, folded=name in self._family.folded_arguments)
+            return rows.grow(name, value, groups, folded=name in self._family.folded_arguments)
         if name in self._family.paired_arguments:
-            return rows.grow_pairs(value)
+            return rows.grow_pairs(value, groups)
         if isinstance(value, dict):
-            return {key: self._grow(rows, f"{name}.{key}", item) for key, item in value.items()}  # pyright: ignore
+            return {key: self._grow(rows, f"{name}.{key}", item, groups) for key, item in value.items()}  # pyright: ignore
         return value
 
     def _first_stage(self, rows: Rows, arguments: dict[str, Any]) -> Stage:
@@ -199,31 +265,25 @@ class GuidedDenoiser:
     def _predictions(self, output: Any) -> list[Tensor]:
         return predictions_of(output, self._family.predictions)
 
-    def _completed(self, output: Any) -> Any:
-        """The output of a call without the prompt's rows: what is owed to them is added."""
+    def _added_owed(self, output: Any) -> Any:
         owed = self._caller.owed()
         if owed is None:
             return output
-        # A call without text may have the tokens of the image alone, which are the last ones then.
         return with_predictions(
             output,
             [
-                (one.to(delta.dtype) + delta[:, -one.shape[1] :]).to(one.dtype)
+                (one.to(delta.dtype) + _last(delta, one)).to(one.dtype)
                 for one, delta in zip(self._predictions(output), owed, strict=True)
             ],
         )
 
-    def _combine(self, rows: Rows, sample: Any, predictions: list[Tensor], scale: float) -> list[Tensor]:
-        # Differences of close predictions cancel, so half precision is left for the result only.
-        exact = [one.to(torch.promote_types(one.dtype, torch.float32)) for one in predictions]
+    def _combine(self, rows: Rows, exact: list[Tensor], scale: float) -> list[Tensor]:
         deltas = [self._delta(rows, one, scale) for one in exact]
         g = self._caller.guidance_scale
         if sorted(rows.given) == ["cond", "uncond"] and g is not None:
-            results = [self._finished(rows, one, delta, g) for one, delta in zip(exact, deltas, strict=True)]
-        else:
-            added = self._added(rows, deltas)
-            results = [one[: rows.normal] + delta for one, delta in zip(exact, added, strict=True)]
-        return [result.to(one.dtype) for result, one in zip(results, predictions, strict=True)]
+            return [self._finished(rows, one, delta, g) for one, delta in zip(exact, deltas, strict=True)]
+        added = self._added(rows, deltas)
+        return [one[: rows.normal] + delta for one, delta in zip(exact, added, strict=True)]
 
     def _added(self, rows: Rows, deltas: list[Tensor]) -> list[Tensor]:
         own = self._caller.shares(deltas)
@@ -246,3 +306,27 @@ class GuidedDenoiser:
         if self._caller.guidance_rescale > 0:
             result = combine.rescale(result, c, self._caller.guidance_rescale)
         return torch.cat([rows.repeat(result), prediction[: rows.normal][:, mean:]], dim=1)
+
+
+def _completed(
+    rows: Rows, groups: Sequence[str], predictions: list[Tensor], known: Mapping[str, Delta], deltas: Deltas
+) -> list[Tensor]:
+    """All groups of rows: those that were run, whose deltas are kept, and ``c`` less the known deltas."""
+    run = {
+        group: [one[index * rows.size : (index + 1) * rows.size] for one in predictions]
+        for index, group in enumerate(groups)
+    }
+    c = run["cond"]
+    deltas.add({group: [a - b for a, b in zip(c, one, strict=True)] for group, one in run.items() if group != "cond"})
+    run |= {group: [a - b for a, b in zip(c, delta, strict=True)] for group, delta in known.items()}
+    return [torch.cat([run.get(group, c)[index] for group in rows.groups]) for index in range(len(predictions))]
+
+
+def _last(whole: Tensor, like: Tensor) -> Tensor:
+    """As many tokens: a call without text may have those of the image alone, which are the last ones then."""
+    return whole[:, -like.shape[1] :]
+
+
+def _shapes(rows: Any) -> tuple[Any, ...]:
+    """The shape of each row, where they may differ, and may be lists."""
+    return tuple(one.shape if isinstance(one, Tensor) else _shapes(one) for one in rows)

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 from pag.perturbations import PERTURBATIONS
+from pag.reuse import Reuse
 from pag.schedule import Schedule
 
 
@@ -22,6 +23,7 @@ class Guidance:
         perturbation: name of the method; ``"identity"`` is PAG.
         share_rows: compute rows that are still equal only once. Exact, so there is no reason to switch it
             off but to measure what it saves.
+        reuse: in which steps deltas are computed; in all if ``None``, and only that is exact.
     """
 
     scale: float = 3.0
@@ -31,6 +33,7 @@ class Guidance:
     adaptive_scale: float = 0.0
     perturbation: str = "identity"
     share_rows: bool = True
+    reuse: Reuse | None = None
 
     def __post_init__(self) -> None:
         _ = self.schedule  # its checks are ours
@@ -40,6 +43,10 @@ class Guidance:
             if not isinstance(self.layers, list | tuple) or not all(isinstance(name, str) for name in self.layers):
                 raise TypeError(f"layers must be a sequence of names, but are {self.layers!r}.")
             object.__setattr__(self, "layers", tuple(self.layers))  # equal and hashable, whatever was passed
+        if isinstance(self.reuse, dict):  # from JSON
+            object.__setattr__(self, "reuse", Reuse(**self.reuse))
+        if not isinstance(self.reuse, Reuse | None):
+            raise TypeError(f"reuse must be a pag.Reuse or None, but is {self.reuse!r}.")
         if self.perturbation not in PERTURBATIONS:
             raise ValueError(
                 f"perturbation={self.perturbation!r} does not exist. There is: {', '.join(PERTURBATIONS)}."

@@ -63,12 +63,13 @@ class Rows:
         index, size = self.groups.index(group), self.size * entries
         return slice(index * size, (index + 1) * size)
 
-    def grow(self, name: str, value: Any, *, folded: bool = False) -> Any:
+    def grow(self, name: str, value: Any, groups: Sequence[str] = (), *, folded: bool = False) -> Any:
         """Append the perturbed rows to every tensor of an argument; a scalar or a single row serves all as it is.
 
         Args:
             name: of the argument.
             value: a tensor or a nest of tensors.
+            groups: those that the result has, in order. Default: all.
             folded: whether a row may be several entries.
 
         Raises:
@@ -84,12 +85,13 @@ class Rows:
                     f"{name} of shape {tuple(tensor.shape)} has {tensor.shape[0]} rows, but the call has "
                     f"{self.normal}: {self.size} for each of {', '.join(self.given)}. Pass one entry for each row."
                 )
-            return torch.cat([tensor, tensor[self.span("cond", entries)]])
+            parts = [tensor[span] for span in self._sources(groups, entries)]
+            return parts[0] if len(parts) == 1 else torch.cat(parts)
 
         return _map(one, value)
 
-    def grow_list(self, name: str, value: Sequence[Any]) -> list[Any]:
-        """Append the perturbed rows to a list with one item for each row, or for several rows in succession.
+    def grow_list(self, name: str, value: Sequence[Any], groups: Sequence[str] = ()) -> list[Any]:
+        """The same for a list with one item for each row, or for several rows in succession.
 
         Raises:
             ValueError: if the items cannot be shared out among the rows.
@@ -98,11 +100,24 @@ class Rows:
         if rest or not value:
             raise ValueError(f"{name} has {len(value)} items, but the call has {self.normal} rows. Pass one for each.")
         each = [item for item in value for _ in range(count)]
-        return [*each, *each[self.span("cond")]]
+        return [each[row] for row in self.sources(groups)]
 
-    def grow_pairs(self, value: Any) -> Any:
-        """Append the perturbed rows in the second dimension of every tensor."""
-        return _map(lambda pair: torch.cat([pair, pair[:, self.span("cond")]], dim=1), value)
+    def grow_pairs(self, value: Any, groups: Sequence[str] = ()) -> Any:
+        """The same for tensors that have the rows in the second dimension."""
+        spans = self._sources(groups)
+        return _map(lambda pair: torch.cat([pair[:, span] for span in spans], dim=1), value)
+
+    def sources(self, groups: Sequence[str] = ()) -> list[int]:
+        """For each row of a grown call that has these groups, the row that it is, or is a copy of."""
+        return [row for span in self._sources(groups) for row in range(span.start, span.stop)]
+
+    def _sources(self, groups: Sequence[str], entries: int = 1) -> list[slice]:
+        groups = groups or self.groups
+        copies = ["cond" if group == "perturbed" else group for group in groups]
+        if tuple(copies[: len(self.given)]) == self.given:  # in one piece
+            whole = slice(0, self.normal * entries)
+            return [whole, *(self.span(group, entries) for group in copies[len(self.given) :])]
+        return [self.span(group, entries) for group in copies]
 
     def grow_store(self, store: Any) -> None:
         """Append the perturbed rows to every tensor that an object holds: keys and values of an earlier call."""

@@ -1,5 +1,6 @@
 """One whole run of a diffusers pipeline on tiny random components, and what must be known to compute it by hand."""
 
+import functools
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
+import pag
 from tests import masked
 
 
@@ -23,6 +25,7 @@ class Run:
         path: the self-attention layer to perturb.
         image: positions of the image's tokens among the queries there (see ``tests.masked.perturbed``).
         groups: by number of rows of a call, the number of row groups and which of them is the prompt's.
+        turns: how many calls for the prompt a step makes.
         calls: the groups of successive calls in a step, if each call carries one group.
         g: the scale of classifier-free guidance, or one for each prediction, needed if ``calls`` does not begin with
             ``"cond"``, or with ``norm``.
@@ -45,6 +48,7 @@ class Run:
     path: str
     image: masked.Image = None
     groups: Mapping[int, tuple[int, int]] = field(default_factory=lambda: {1: (1, 0), 2: (2, 1)})
+    turns: int = 1
     calls: Sequence[str] = ()
     g: float | Sequence[float] | None = None
     norm: bool = False
@@ -81,10 +85,15 @@ def pipeline(name: str, **components: Any) -> Any:
 
 
 @contextmanager
-def guided(run: Run, pipe: Any, scale: float) -> Generator[None]:
-    """Add ``s·(c − ĉ)`` to what the denoisers return, by separate forwards: weights that sum to 1 carry it through."""
-    state = _State()
+def guided(run: Run, pipe: Any, scale: float, reuse: pag.Reuse | None = None) -> Generator[None]:
+    """Add ``s·(c − ĉ)`` to what the denoisers return, by separate forwards: weights that sum to 1 carry it through.
+
+    With ``reuse`` all rows are computed all the same, and then replaced in the steps in which deltas are reused.
+    """
+    state = _State(Memory(reuse or pag.Reuse(), run.turns))
     with ExitStack() as stack:
+        if hasattr(pipe.scheduler, "set_timesteps"):
+            stack.enter_context(_noticed(pipe.scheduler, state.memory.reset))
         for name in run.denoisers:
             if (model := getattr(pipe, name, None)) is not None:
                 role = "uncond" if name.startswith("unconditional") else None
@@ -92,9 +101,63 @@ def guided(run: Run, pipe: Any, scale: float) -> Generator[None]:
         yield
 
 
+@contextmanager
+def _noticed(scheduler: Any, notice: Callable[[], None]) -> Generator[None]:
+    """Whenever a scheduler of this class, which may be a copy, begins a run."""
+    cls = type(scheduler)
+    plain = cls.set_timesteps
+
+    @functools.wraps(plain)  # pipelines look at its arguments
+    def set_timesteps(*args: Any, **kwargs: Any) -> Any:
+        notice()
+        return plain(*args, **kwargs)
+
+    cls.set_timesteps = set_timesteps
+    try:
+        yield
+    finally:
+        cls.set_timesteps = plain
+
+
+@dataclass
 class _State:
-    calls = 0
+    memory: "Memory"
+    calls: int = 0
     deltas: Sequence[Any] = ()
+    c: Sequence[Any] = ()
+
+
+class Memory:
+    """Deltas of earlier steps, by what they are deltas to, for each of the prompt's calls in a step.
+
+    Args:
+        reuse: in which steps they are computed.
+        turns: the number of these calls.
+    """
+
+    def __init__(self, reuse: pag.Reuse, turns: int) -> None:
+        self._reuse, self._turns = reuse, turns
+        self._computed: dict[Any, list[tuple[int, Tensor]]] = {}
+        self._prompts, self._others = 0, 0
+
+    def reset(self) -> None:
+        """A run begins."""
+        self._computed, self._prompts = {}, 0
+
+    def begin(self, prompt: bool) -> None:
+        """A call begins, for a prompt or without one."""
+        self._prompts, self._others = self._prompts + prompt, 0 if prompt else self._others + 1
+
+    def delta(self, group: str, c: Tensor, other: Tensor, *key: Any) -> Tensor:
+        """The delta from a group's prediction to the prompt's, computed or extrapolated."""
+        step, turn = divmod(self._prompts - 1, self._turns)
+        past = self._computed.setdefault((turn, self._others, group, c.shape, *key), [])
+        every = self._reuse.pag if group == "perturbed" else self._reuse.cfg
+        if len(past) >= 2 and step - past[-1][0] < every:
+            (i0, d0), (i1, d1) = past[-2:]
+            return d1 + self._reuse.damping * (d1 - d0) * (step - i1) / (i1 - i0)
+        past.append((step, c[:, -other.shape[1] :] - other))
+        return past[-1][1]
 
 
 @contextmanager
@@ -110,10 +173,18 @@ def _replaced(run: Run, pipe: Any, model: Any, scale: float, state: _State, role
         state.calls += 1
         if any(kwargs.get(name) for name in run.aside):
             group = "aside"
-        elif group in (None, "cond"):
+        state.memory.begin(group in (None, "cond"))
+        if group in (None, "cond"):
             with masked.perturbs(model, run.path, run.image, run.reference):
                 worse = plain(*args, **kwargs)
-            state.deltas = [_delta(run, output, worse[index], scale) for index, output in enumerate(outputs)]
+            sample = next(iter((*args, *kwargs.values())))
+            key = id(model), sample.shape[1:] if isinstance(sample, Tensor) else None
+            pairs = [_of_prompt(run, one, worse[index], state.memory, *key, index) for index, one in enumerate(outputs)]
+            outputs, state.c = [whole for whole, _, _ in pairs], [c for _, c, _ in pairs]
+            state.deltas = [_delta(run, delta, scale) for _, _, delta in pairs]
+        elif state.c and len(state.c[0]) == len(outputs[0]):
+            pairs = zip(state.c, outputs, strict=True)
+            outputs = [_without(c, u, state.memory, id(model), index) for index, (c, u) in enumerate(pairs)]
         if not state.deltas:
             return output
         added = [
@@ -134,14 +205,30 @@ def _scale(run: Run, prediction: int) -> float | None:
     return run.g[prediction] if isinstance(run.g, Sequence) else run.g
 
 
-def _delta(run: Run, output: Any, worse: Any, scale: float) -> Any:
-    """``s·(c − ĉ)`` for the rows of the prompt."""
-    count, cond = (1, 0) if run.calls else run.groups[len(output)]
-    size = len(output) // count
-    rows = slice(cond * size, (cond + 1) * size)
+def _of_prompt(run: Run, output: Any, worse: Any, memory: Memory, *key: Any) -> tuple[Any, Any, Any]:
+    """A prediction of all rows of a call, with the deltas of this step, ``c`` alone, and ``c − ĉ``."""
     if isinstance(output, list):
-        return [scale * (a - b) for a, b in zip(output, worse, strict=True)][rows]
-    delta = scale * (output - worse)[rows]
+        all_three = _of_prompt(run, torch.stack(output), torch.stack(worse), memory, *key)  # pyright: ignore
+        return tuple(map(list, all_three))
+    count, cond = (1, 0) if run.calls else run.groups[len(output)]
+    groups = output.chunk(count)
+    c = groups[cond]
+    whole = [c if index == cond else c - memory.delta(f"{index}", c, one, *key) for index, one in enumerate(groups)]
+    return torch.cat(whole), c, memory.delta("perturbed", c, worse.chunk(count)[cond], *key)
+
+
+def _without(c: Any, u: Any, memory: Memory, *key: Any) -> Any:
+    """The prediction of a call without the prompt's rows, with the delta of this step."""
+    if isinstance(u, list):
+        return list(_without(torch.stack(c), torch.stack(u), memory, *key))  # pyright: ignore
+    return c[:, -u.shape[1] :] - memory.delta("another", c, u, *key)
+
+
+def _delta(run: Run, delta: Any, scale: float) -> Any:
+    """``s·(c − ĉ)`` for the rows of the prompt."""
+    if isinstance(delta, list):
+        return [scale * one for one in delta]  # pyright: ignore
+    delta = scale * delta
     if run.variance:
         delta[:, delta.shape[1] // 2 :] = 0
     return delta

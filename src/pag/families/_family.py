@@ -87,7 +87,7 @@ def no_entry(model: nn.Module) -> str | None:
     return None
 
 
-def grow_nothing(call: Mapping[str, Any], cond: slice) -> Mapping[str, Any]:
+def grow_nothing(call: Mapping[str, Any], rows: Sequence[int]) -> Mapping[str, Any]:
     """All arguments are grown row by row."""
     return {}
 
@@ -203,8 +203,8 @@ class Family:
             prediction is then a call of its own, which shares nothing.
         aside: arguments of ``forward`` any of which, if it is given, makes the call one for a prediction of another
             kind, which the pipeline compares with the prompt's: of a network with fewer layers, say.
-        grow: from the arguments of ``forward``, and where the prompt's rows are, those arguments to which a copy of
-            these rows must be added in another way.
+        grow: from the arguments of ``forward``, and the row that each row to run is or is a copy of, those arguments
+            that must get these rows in another way.
         prepares: whether a call of ``forward`` only fills a cache, and predicts nothing, from its arguments.
         text_entry: path of the first module at which the rows of the prompt and of the negative prompt
             begin to differ, or ``None`` if they differ from the start.
@@ -242,7 +242,7 @@ class Family:
     predictions: int = 1
     packed: bool = False
     aside: tuple[str, ...] = ()
-    grow: Callable[[Mapping[str, Any], slice], Mapping[str, Any]] = grow_nothing
+    grow: Callable[[Mapping[str, Any], Sequence[int]], Mapping[str, Any]] = grow_nothing
     prepares: Callable[[Mapping[str, Any]], bool] = prepares_nothing
     text_entry: Callable[[nn.Module], str | None] = no_entry
     trunk_arguments: tuple[str, ...] = ()

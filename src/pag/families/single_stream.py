@@ -124,18 +124,14 @@ def omnigen_image(attending: Attending) -> slice:
     return slice(attending.queries - tokens, attending.queries)
 
 
-def grow_images(call: Mapping[str, Any], cond: slice) -> Mapping[str, Any]:
+def grow_images(call: Mapping[str, Any], rows: Sequence[int]) -> Mapping[str, Any]:
     """Images in the text lie in one list for all rows, in the order of a dictionary of their places by row."""
-    rows = len(call["hidden_states"])
-    latents, places = list(call["input_img_latents"]), dict(call["input_image_sizes"])
-    first: dict[int, int] = {}
-    for row in places:
-        first[row] = sum(len(places[before]) for before in first)
-    for row in range(cond.start, cond.stop):
-        if row in first:
-            latents += latents[first[row] : first[row] + len(places[row])]
-            places[rows + row - cond.start] = places[row]
-    return {"input_img_latents": latents, "input_image_sizes": places}
+    places, images = call["input_image_sizes"], iter(call["input_img_latents"])
+    of_row = {row: [next(images) for _ in places[row]] for row in places}
+    return {
+        "input_img_latents": [image for row in rows for image in of_row.get(row, [])],
+        "input_image_sizes": {index: places[row] for index, row in enumerate(rows) if row in places},
+    }
 
 
 def omnigen_example(model: Any, rows: int) -> dict[str, Any]:
