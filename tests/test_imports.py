@@ -16,6 +16,7 @@ ORDER = (
     ("caller", "forward"),
     ("denoiser",),
     ("costs",),
+    ("peaks",),
     ("_guide",),
     ("_guider",),
     ("pipelines",),

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pag.costs import Cost, LayerCost, cost, layer_costs
     from pag.guidance import Guidance
     from pag.layers import Site
+    from pag.peaks import Memory, memory
     from pag.pipelines import StableDiffusionPAGPipeline, demo_pipeline, pag_pipeline
     from pag.pipelines._auto import (
         AutoPAGPipelineForImage2Image,
@@ -28,6 +29,7 @@ __all__ = [
     "Guidance",
     "Guide",
     "LayerCost",
+    "Memory",
     "PerturbedAttentionGuider",
     "Reuse",
     "Site",
@@ -36,6 +38,7 @@ __all__ = [
     "demo_pipeline",
     "guide",
     "layer_costs",
+    "memory",
     "pag_pipeline",
     "sites",
 ]
@@ -53,6 +56,8 @@ _HOMES = {
     "LayerCost": "pag.costs",
     "cost": "pag.costs",
     "layer_costs": "pag.costs",
+    "Memory": "pag.peaks",
+    "memory": "pag.peaks",
     "AutoPAGPipelineForImage2Image": "pag.pipelines._auto",
     "AutoPAGPipelineForInpainting": "pag.pipelines._auto",
     "AutoPAGPipelineForText2Image": "pag.pipelines._auto",

@@ -85,14 +85,14 @@ def cost(pipe_or_model: Any, layers: Layers | None = None, *, cfg: bool = True, 
         ValueError: if a layer does not exist.
         RuntimeError: if the model asks its tensors for values, which those that are counted do not have.
     """
-    model, family = _meta(pipe_or_model)
+    model, family = on_meta(pipe_or_model)
     chosen = select(family.sites(model), family.recommended(model) if layers is None or automatic(layers) else layers)
     seen = _traced(model, family, chosen)
     rows, floor = 3 if cfg else 2, 1 + seen.extra(chosen)
     if family.packed:  # the negative prompt has a forward of its own
-        executed = int(cfg) + _guided(model, family, chosen, False, share_rows) / seen.total
+        executed = int(cfg) + _executed(model, family, chosen, False, share_rows) / seen.total
         return Cost(seen.total, rows, floor + int(cfg), executed)
-    executed = _guided(model, family, chosen, cfg, share_rows) / seen.total
+    executed = _executed(model, family, chosen, cfg, share_rows) / seen.total
     return Cost(seen.total, rows, floor + int(cfg) * (1 - seen.before_text / seen.total), executed)
 
 
@@ -105,7 +105,7 @@ def layer_costs(pipe_or_model: Any) -> list[LayerCost]:
     Raises:
         RuntimeError: if the model asks its tensors for values, which those that are counted do not have.
     """
-    model, family = _meta(pipe_or_model)
+    model, family = on_meta(pipe_or_model)
     sites = family.sites(model)
     seen = _traced(model, family, sites)
     recommended = select(sites, family.recommended(model))
@@ -116,14 +116,14 @@ def layer_costs(pipe_or_model: Any) -> list[LayerCost]:
 
 
 def _traced(model: nn.Module, family: Family, sites: Sequence[Site]) -> "_Trace":
-    example = _example(model, family, 1)
+    example = example_of(model, family, 1)
     seen = _Trace(model, family, example)
     overrides = [Override(model.get_submodule(site.path), seen.site(site)) for site in sites]
     if (entry := family.text_entry(model)) is not None:
         overrides.append(Override(model.get_submodule(entry), seen.enter_text))
     install(overrides)
     try:
-        _run(model, example, seen.counter)
+        run_on_meta(model, example, seen.counter)
     finally:
         remove(overrides)
     seen.total = seen.counter.get_total_flops()
@@ -231,24 +231,35 @@ class _EqualRows:
         """Nothing is reused."""
 
 
-def _meta(pipe_or_model: Any) -> tuple[nn.Module, Family]:
+def on_meta(pipe_or_model: Any) -> tuple[nn.Module, Family]:
+    """A network without weights, and its family."""
     model = uncompiled(pipe_or_model if isinstance(pipe_or_model, nn.Module) else denoiser_of(pipe_or_model))
     family = family_of(model)
     _maker(model, family)
     return meta_copy(model), family
 
 
-def _guided(model: nn.Module, family: Family, sites: Sequence[Site], cfg: bool, share_rows: bool) -> int:
+def guided_on_meta(
+    model: nn.Module, family: Family, sites: Sequence[Site], cfg: bool, guidance: Guidance, counter: Any
+) -> None:
+    """Run a guided call for one image inside what counts."""
     caller = _EqualRows(cfg)
-    denoiser = GuidedDenoiser(model, family, sites, Guidance(share_rows=share_rows), caller)
+    denoiser = GuidedDenoiser(model, family, sites, guidance, caller)
     denoiser.attach()
     try:
-        return _count(model, _example(model, family, len(caller.groups)))
+        run_on_meta(model, example_of(model, family, len(caller.groups)), counter)
     finally:
         denoiser.detach()
 
 
-def _example(model: nn.Module, family: Family, rows: int) -> dict[str, Any]:
+def _executed(model: nn.Module, family: Family, sites: Sequence[Site], cfg: bool, share_rows: bool) -> int:
+    counter = FlopCounterMode(display=False)
+    guided_on_meta(model, family, sites, cfg, Guidance(share_rows=share_rows), counter)
+    return counter.get_total_flops()
+
+
+def example_of(model: nn.Module, family: Family, rows: int) -> dict[str, Any]:
+    """Arguments of a call at the size that the model was trained for."""
     return _maker(model, family)(model, rows)
 
 
@@ -261,13 +272,8 @@ def _maker(model: nn.Module, family: Family) -> Callable[[Any, int], dict[str, A
     return family.example
 
 
-def _count(model: nn.Module, arguments: dict[str, Any]) -> int:
-    counter = FlopCounterMode(display=False)
-    _run(model, arguments, counter)
-    return counter.get_total_flops()
-
-
-def _run(model: nn.Module, arguments: dict[str, Any], counter: FlopCounterMode) -> None:
+def run_on_meta(model: nn.Module, arguments: dict[str, Any], counter: Any) -> None:
+    """Call a network without weights inside what counts."""
     try:
         with torch.no_grad(), counter, running_on_meta():
             model(**arguments)

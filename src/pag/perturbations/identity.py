@@ -5,8 +5,9 @@ from torch import Tensor
 
 from pag.perturbations._interface import Answers, Attend, Heads, Keys, Tokens
 
-_SCORES = 2**24
-"""Scores that are held at once, per row and head: text is short, but a video has many tokens."""
+_SCORES, _QUERIES = 2**23, 128
+"""Scores that are held at once: text is short, but a video has many tokens. And the least queries that are answered at
+once, so that the work is not cut too fine."""
 
 
 def identity(q: Heads, k: Keys, v: Keys, attend: Attend, tokens: Tokens) -> Heads:
@@ -66,19 +67,26 @@ def _itself_and_others(q: Heads, k: Keys, v: Keys, attend: Attend, queries: slic
     own_mask, mask = _masks(attend.mask, queries, own)
     if own_mask is not None:
         own_scores = _masked(own_scores, own_mask)
-    step = max(1, _SCORES // max(1, other_keys.shape[-2]))
+    step = max(_QUERIES, _SCORES // max(1, q.shape[0] * q.shape[1] * other_keys.shape[-2]))
     done: list[Tensor] = []
     for start in range(0, query.shape[-2], step):
         part = slice(start, start + step)
-        scores = query[..., part, :] @ other_keys.transpose(-1, -2)
-        if mask is not None:
-            scores = _masked(scores, mask[..., part, :] if mask.shape[-2] > 1 else mask)
-        both = torch.cat([own_scores[..., part, :], scores], dim=-1)
-        weights = (
-            both.softmax(dim=-1, dtype=torch.promote_types(both.dtype, torch.float32)).nan_to_num().to(value.dtype)
-        )
+        part_of_mask = mask if mask is None or mask.shape[-2] == 1 else mask[..., part, :]
+        both = torch.cat([own_scores[..., part, :], _scores(query[..., part, :], other_keys, part_of_mask)], dim=-1)
+        weights = _softmax(both).to(value.dtype)
+        del both  # memory is what limits a part
         done.append(weights[..., :1] * value[..., part, :] + weights[..., 1:] @ other_values)
     return torch.cat(done, dim=-2)
+
+
+def _scores(query: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:
+    scores = query @ keys.transpose(-1, -2)
+    return scores if mask is None else _masked(scores, mask)
+
+
+def _softmax(scores: Tensor) -> Tensor:
+    """A token that may attend to nothing has no weights."""
+    return scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).nan_to_num()
 
 
 def _masks(mask: Tensor | None, queries: slice, own: slice) -> tuple[Tensor | None, Tensor | None]:
