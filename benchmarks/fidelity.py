@@ -1,0 +1,125 @@
+"""What is paid for how much of the exact image: cheaper guidance on the embedded model."""
+
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import cache, partial
+from typing import Any
+
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    StableDiffusionPipeline,
+)
+from torch import Tensor
+
+import pag
+from benchmarks.contest import counted
+from benchmarks.judge import RECIPE, Gallery, perceptual, psnr
+from benchmarks.speed import Part
+
+G, S = 3.0, 2.0
+EXACT, CFG, NONE = "CFG + PAG, exact", "CFG", "no guidance"
+METHODS: dict[str, dict[str, Any] | None] = {
+    EXACT: {},
+    CFG: None,
+    "PAG in the first half": {"stop": 0.5},
+    "PAG in the middle": {"start": 0.2, "stop": 0.8},
+}
+"""Settings of :func:`pag.guide`, None for none."""
+
+SCHEDULERS: dict[str, Callable[[Any], Any]] = {
+    "ddim": DDIMScheduler.from_config,
+    "euler": EulerDiscreteScheduler.from_config,
+    "dpm": DPMSolverMultistepScheduler.from_config,
+    "heun": HeunDiscreteScheduler.from_config,
+}
+STEPS = (10, 25, 50)
+
+
+def fidelity(scheduler: str, steps: int, small: bool) -> dict[str, Any]:
+    """Distance of each method's images from the exact ones, its operations and its seconds, in turns."""
+    prompts = (RECIPE / "prompts.txt").read_text().splitlines()[: 2 if small else 8]
+    half = len(prompts) // 2
+    batches = [prompts[:half], prompts[half:]]
+    steps = 2 if small else steps
+    unit = _operations(NONE, scheduler, steps, batches[0])
+    images: dict[str, list[Tensor]] = {name: [] for name in METHODS}
+    seconds: dict[str, list[float]] = {name: [] for name in METHODS}
+    for number, batch in enumerate(batches):
+        for name in METHODS:
+            start = time.perf_counter()
+            latents = _draw(name, scheduler, steps, batch, number * half)
+            seconds[name].append(time.perf_counter() - start)
+            images[name].append(_decoded(latents))
+    drawn = {name: torch.cat(parts) for name, parts in images.items()}
+    methods = {
+        name: {
+            "forwards": _operations(name, scheduler, steps, batches[0]) / unit,
+            "seconds": seconds[name],
+            "psnr": psnr(drawn[name], drawn[EXACT]),
+            "perceptual": perceptual(drawn[name], drawn[EXACT]),
+        }
+        for name in METHODS
+    }
+    return {"scheduler": scheduler, "steps": steps, "images": len(prompts), "g": G, "s": S, "methods": methods}
+
+
+def quality(small: bool) -> dict[str, Any]:
+    """Fréchet distance and attributes of each method's images, the same prompts and seeds for all."""
+    count, steps, size = (4, 2, 2) if small else (200, 25, 25)
+    gallery = Gallery(reference=50 if small else 2000)
+    prompts = gallery.prompts(count)
+    methods = {}
+    for name in (NONE, *METHODS):
+        parts = [_draw(name, "ddim", steps, prompts[at : at + size], at) for at in range(0, count, size)]
+        methods[name] = gallery.judge(torch.cat([_decoded(one) for one in parts]))
+    return {"scheduler": "ddim", "steps": steps, "images": count, "g": G, "s": S, "methods": methods}
+
+
+@cache
+def _pipe(scheduler: str) -> Any:
+    parts = pag.demo_pipeline().components
+    pipe = StableDiffusionPipeline(**parts, requires_safety_checker=False)
+    pipe.scheduler = SCHEDULERS[scheduler](pipe.scheduler.config)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def _draw(method: str, scheduler: str, steps: int, prompts: list[str], seed: int) -> Tensor:
+    """Latents of prompts, each from a seed of its own."""
+    pipe, settings = _pipe(scheduler), METHODS.get(method)
+    seeds = [torch.Generator().manual_seed(seed + index) for index in range(len(prompts))]
+    guided = nullcontext() if settings is None else pag.guide(pipe, S, layers="mid", **settings)
+    with guided:
+        return pipe(
+            prompts,
+            guidance_scale=1.0 if method == NONE else G,
+            num_inference_steps=steps,
+            generator=seeds,
+            output_type="latent",
+        ).images
+
+
+def _operations(method: str, scheduler: str, steps: int, prompts: list[str]) -> int:
+    return counted(lambda: _draw(method, scheduler, steps, prompts, 0))[1]
+
+
+def _decoded(latents: Tensor) -> Tensor:
+    """Images in [0, 1]."""
+    vae = _pipe("ddim").vae
+    return (vae.decode(latents / vae.config.scaling_factor).sample / 2 + 0.5).clamp(0, 1)
+
+
+def summary(method: dict[str, Any]) -> dict[str, float]:
+    """Means of a method's samples: seconds of a batch, dB, distance."""
+    return {name: statistics.mean(method[name]) for name in ("seconds", "psnr", "perceptual") if method[name]}
+
+
+PARTS: dict[str, Part] = {
+    f"fidelity-{scheduler}-{steps}": partial(fidelity, scheduler, steps) for scheduler in SCHEDULERS for steps in STEPS
+} | {"quality": quality}

@@ -1,0 +1,300 @@
+"""Writes the tables and figures of `docs/concepts/cost.md` from the results: ``python -m benchmarks.page``."""
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import plot, record
+from benchmarks.contest import BOTH, CFG, NONE, PAG, median
+from benchmarks.fidelity import CFG as PLAIN
+from benchmarks.fidelity import EXACT, SCHEDULERS, STEPS, summary
+from benchmarks.speed import ON_GPU
+
+DOCS = record.ROOT / "docs"
+PAGE = "concepts/cost.md"
+IMAGES = "images"
+MODELS = {
+    "sd15": "Stable Diffusion 1.5",
+    "sd15_controlnet": "with a ControlNet",
+    "pixart_sigma": "PixArt-Σ",
+    "guiders": "U-Net of 1.5 in a modular pipeline of XL",
+    "avatars": "the embedded model, prompts to images",
+    "sdxl": "Stable Diffusion XL",
+    "sd35_medium": "Stable Diffusion 3.5 medium",
+    "flux": "the size of Flux.1 dev",
+}
+NOT_YET = "Not measured yet."
+PEERS, OURS = ("diffusers", "diffusers' guider"), ("here", "our guider")
+
+Result = dict[str, Any]
+Results = dict[str, Result]
+
+
+def write(results: Path, docs: Path) -> None:
+    """Write the figures, and the tables of the page if it is there."""
+    known = record.read(results)
+    folder = docs / IMAGES
+    folder.mkdir(exist_ok=True)
+    for name, drawing in figures(known).items():
+        (folder / name).write_text(drawing)
+    page = docs / PAGE
+    if page.exists():
+        page.write_text(rendered(page.read_text(), known))
+
+
+def rendered(text: str, known: Results) -> str:
+    """A page with what stands between its markers written anew."""
+
+    def fill(match: re.Match[str]) -> str:
+        return f"{match['begin']}\n\n{SECTIONS[match['name']](known)}\n\n{match['end']}"
+
+    return re.sub(r"(?P<begin><!-- begin (?P<name>\w+) -->).*?(?P<end><!-- end -->)", fill, text, flags=re.DOTALL)
+
+
+def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table in markdown."""
+    head = list(header)
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
+
+
+def contests(known: Results, device: str) -> list[Result]:
+    """Results of contests on a kind of device."""
+    order = list(MODELS)
+    found = [one for one in known.values() if "contenders" in one and one["device"] == device]
+    return sorted(found, key=lambda one: (order.index(one["model"]), one["steps"], one["batch"], one["size"]))
+
+
+def what(result: Result) -> str:
+    """Model, size and batch of a contest."""
+    words = [MODELS[result["model"]], f"{result['size']}²", f"batch {result['batch']}"]
+    words += [f"{result['steps']} steps"] if result["steps"] > 1 else []
+    words += [f"`torch.compile`, {result['compiled']}"] if result["compiled"] else []
+    return ", ".join(words)
+
+
+def find(result: Result, kind: str, by: tuple[str, ...] = ("",)) -> Result | None:
+    """The contender of a kind by one of some."""
+    return next((one for one in result["contenders"] if one["kind"] == kind and one["by"] in by), None)
+
+
+def overview(known: Results) -> str:
+    """Ratios of each contest on the CPU: time, and counted operations behind it."""
+    rows = []
+    for one in contests(known, "cpu"):
+        both = find(one, BOTH, OURS)
+        ratios = [
+            _ratio(one, find(one, PAG, OURS), find(one, PAG, PEERS)),
+            _ratio(one, both, find(one, BOTH, PEERS)),
+            _ratio(one, both, find(one, CFG)),
+        ]
+        rows.append([what(one), *ratios])
+    header = ("", "PAG, against diffusers", "CFG + PAG, against diffusers", "CFG + PAG, against CFG alone")
+    return table(header, rows) + "\n\n" + _origin(known, lambda one: "contenders" in one and one["device"] == "cpu")
+
+
+def details(known: Results) -> str:
+    """Every contender of every contest on the CPU."""
+    return _details(contests(known, "cpu"))
+
+
+def gpu(known: Results) -> str:
+    """The same on a GPU, or that it is missing."""
+    if found := contests(known, "cuda"):
+        return _details(found) + "\n\n" + _origin(known, lambda one: one.get("device") == "cuda")
+    names = ", ".join(dict.fromkeys(MODELS[name] for name in ("sdxl", "sd35_medium", "flux")))
+    return (
+        f"**Figures of a GPU are missing:** none was available. The same command measures {names} there (1024², bf16, "
+        f"batches of 1 and 4; eager, compiled, and compiled with CUDA graphs: {len(ON_GPU)} parts)."
+    )
+
+
+def scale(known: Results) -> str:
+    """Time against batch size and resolution."""
+    return _figure("cost-scale.svg", "Seconds a step against batch size and resolution", known)
+
+
+def layers(known: Results) -> str:
+    """What several perturbed layers cost."""
+    if "layers" not in known:
+        return NOT_YET
+    found: Result = known["layers"]["networks"]
+    rows = [
+        [name, str(several["layers"]), f"{several['executed']:.2f}", f"{several['floor']:.2f}"]
+        for name, network in found.items()
+        for several in network["several"]
+    ]
+    size = known["layers"]["size"]
+    drawing = _figure("cost-layers.svg", "Extra forwards against the layer, and forwards against their number", known)
+    return (
+        drawing
+        + "\n\n"
+        + table((f"counted at {size}²", "perturbed layers", "forwards a step, CFG + PAG", "the least"), rows)
+    )
+
+
+def fidelity(known: Results) -> str:
+    """Every method with every scheduler and number of steps."""
+    if not _fidelity(known):
+        return NOT_YET
+    header = ("", "scheduler", "steps", "forwards a step", "time, against CFG", "PSNR, dB", "worst image", "perceptual")
+    rows = []
+    for one in _fidelity(known):
+        base = summary(one["methods"][PLAIN])["seconds"]
+        for name, method in one["methods"].items():
+            mean = summary(method)
+            exact = name == EXACT
+            found = ["∞", "∞"] if exact else [f"{mean['psnr']:.1f}", f"{min(method['psnr']):.1f}"]
+            distance = f"{mean['perceptual']:.4f}" if "perceptual" in mean else "not measured"
+            cost = [f"{method['forwards']:.2f}", f"{mean['seconds'] / base:.2f}"]
+            rows.append([name, one["scheduler"], str(one["steps"]), *cost, *found, distance])
+    rows.sort(key=lambda row: (list(SCHEDULERS).index(row[1]), int(row[2])))
+    drawing = _figure("cost-fidelity.svg", "PSNR against forwards a step", known)
+    return "\n\n".join((drawing, table(header, rows), _origin(known, lambda one: "methods" in one)))
+
+
+def quality(known: Results) -> str:
+    """Fréchet distance and attributes."""
+    if "quality" not in known:
+        return NOT_YET
+    one = known["quality"]
+    rows = [[name, f"{found['distance']:.1f}", f"{found['attributes']:.1%}"] for name, found in one["methods"].items()]
+    header = (f"{one['images']} images, {one['steps']} steps", "Fréchet distance", "attributes found")
+    return table(header, rows) + "\n\n" + _origin(known, lambda one: "methods" in one)
+
+
+def figures(known: Results) -> dict[str, str]:
+    """Figures by file name; those without results are left out."""
+    drawn = {
+        "cost-scale.svg": _scale_panels(known),
+        "cost-layers.svg": _layer_panels(known),
+        "cost-fidelity.svg": _fidelity_panels(known),
+    }
+    return {name: plot.svg(panels) for name, panels in drawn.items() if panels}
+
+
+def _figure(name: str, text: str, known: Results) -> str:
+    return f"![{text}](../{IMAGES}/{name})" if name in figures(known) else NOT_YET
+
+
+def _scale_panels(known: Results) -> list[plot.Panel]:
+    lines = {"CFG": (CFG, ("",)), "CFG + PAG, diffusers": (BOTH, PEERS), "CFG + PAG, here": (BOTH, OURS)}
+    found = [one for one in contests(known, "cpu") if one["model"] == "sd15" and one["steps"] == 1]
+
+    def series(axis: str, fixed: str, at: int) -> dict[str, plot.Points]:
+        chosen = [one for one in found if one[fixed] == at]
+        points = {
+            name: [(one[axis], median(contender, 1)) for one in chosen if (contender := find(one, *which))]
+            for name, which in lines.items()
+        }
+        return {name: each for name, each in points.items() if len(each) > 1}
+
+    panels = [
+        plot.Panel("256², against batch size", "images", "seconds a step", series("batch", "size", 256)),
+        plot.Panel("One image, against resolution", "height and width", "seconds a step", series("size", "batch", 1)),
+    ]
+    return [panel for panel in panels if panel.series]
+
+
+def _layer_panels(known: Results) -> list[plot.Panel]:
+    if "layers" not in known:
+        return []
+    found: Result = known["layers"]["networks"]
+    where = {
+        name: [(100 * at / max(len(one["each"]) - 1, 1), layer["extra"]) for at, layer in enumerate(one["each"])]
+        for name, one in found.items()
+    }
+    many = {name: [(each["layers"], each["executed"]) for each in one["several"]] for name, one in found.items()}
+    return [
+        plot.Panel("Which layer", "place among the layers, % from the input", "extra forwards a step", where),
+        plot.Panel("How many, from the middle on", "perturbed layers", "forwards a step, CFG + PAG", many),
+    ]
+
+
+def _fidelity_panels(known: Results) -> list[plot.Panel]:
+    panels = []
+    for steps in STEPS:
+        series = {
+            one["scheduler"]: [
+                (method["forwards"], summary(method)["psnr"])
+                for name, method in one["methods"].items()
+                if name not in (EXACT, PLAIN) and not name.startswith("PAG in")
+            ]
+            for one in _fidelity(known)
+            if one["steps"] == steps
+        }
+        if series and all(series.values()):
+            panels.append(plot.Panel(f"{steps} steps", "forwards a step", "PSNR, dB", series, zero=False))
+    return panels
+
+
+def _fidelity(known: Results) -> list[Result]:
+    return [one for name, one in known.items() if name.startswith("fidelity-")]
+
+
+def _ratio(result: Result, ours: Result | None, theirs: Result | None) -> str:
+    if ours is None or theirs is None:
+        return ""
+    time, counted = median(ours, 1) / median(theirs, 1), ours["operations"] / theirs["operations"]
+    return f"**{time:.2f}** ({counted:.2f} counted)"
+
+
+def _details(found: list[Result]) -> str:
+    return "\n\n".join(f"**{what(one)}**\n\n{_detail(one)}" for one in found)
+
+
+def _detail(result: Result) -> str:
+    steps, batch = result["steps"], result["batch"]
+    base = find(result, NONE) or find(result, CFG)
+    assert base is not None
+    memory = any("bytes" in one for one in result["contenders"])
+    header = ["", "seconds a step", "least to most", "operations of an image and step, 10¹²", "above the least"]
+    rows = []
+    for one in result["contenders"]:
+        times = [value / steps for value in one["seconds"]]
+        name = ", ".join(filter(None, (one["kind"], one["by"])))
+        least = _least(result, one)
+        operations = one["operations"] / steps / batch / 1e12
+        row = [name, f"{median(one, steps):.3f}", f"{min(times):.3f} to {max(times):.3f}", f"{operations:.3f}", least]
+        rows.append(row + ([f"{max(one['bytes']) / 2**20:.0f}"] if memory else []))
+    return table([*header, "peak memory, MiB"] if memory else header, rows)
+
+
+def _least(result: Result, one: Result) -> str:
+    """How far the operations of a contender are above the least that exact arithmetic allows."""
+    counted = result["denoiser's operations"].get(one["kind"])
+    if counted is None or result["model"] in ("sd15_controlnet", "guiders", "avatars", "flux"):
+        return ""  # the pipeline runs more than the denoiser, or at another size than is counted
+    least = counted["forward"] * counted["floor"] * result["batch"] * result["steps"]
+    return f"{one['operations'] / least - 1:+.1%}"
+
+
+def _origin(known: Results, keep: Callable[[Result], bool]) -> str:
+    """Where results come from."""
+    found = [one for one in known.values() if keep(one)]
+    if not found:
+        return NOT_YET
+    commits = ", ".join(sorted({f"`{one['commit'][:10]}`" + ("*" if one["uncommitted"] else "") for one in found}))
+    dates = sorted(one["date"][:10] for one in found)
+    machine, versions = found[0]["machine"], found[0]["versions"]
+    when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
+    where = machine.get("gpu") or f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads"
+    starred = " (*: with changes that were not committed)" if "*" in commits else ""
+    return (
+        f"Measured {when} at commit {commits}{starred} on {where}, {machine['memory in GiB']} GiB; torch "
+        f"{versions['torch']}, diffusers {versions['diffusers']}."
+    )
+
+
+SECTIONS: dict[str, Callable[[Results], str]] = {
+    "overview": overview,
+    "details": details,
+    "gpu": gpu,
+    "scale": scale,
+    "layers": layers,
+    "fidelity": fidelity,
+    "quality": quality,
+}
+
+if __name__ == "__main__":
+    write(record.RESULTS, DOCS)

@@ -1,0 +1,118 @@
+"""Every part of the benchmark runs, tiny, and the page of the documentation tells the committed results."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import __main__ as command
+from benchmarks import contest, judge, page, plot, record
+
+KINDS = (
+    "sd15-256-1",
+    "controlnet-256-1",
+    "pixart-256-1",
+    "guiders-256-1",
+    "avatars-64-1",
+    "layers",
+    "fidelity-heun-10",
+)
+GPU = tuple(f"{name}-1024-1-cuda" for name in ("sdxl", "sd35", "flux"))
+"""One part of each kind; those for a GPU are tried on the CPU."""
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What tiny networks give."""
+    folder = tmp_path_factory.mktemp("results")
+    command.main([*KINDS, *GPU, "--small", "--results", str(folder)])
+    return record.read(folder)
+
+
+def test_every_part_runs(results: dict[str, Any]):
+    assert results.keys() == {*KINDS, *GPU}
+    for one in results.values():
+        assert {"commit", "date", "machine", "versions", "took"} <= one.keys()
+
+
+def test_contenders(results: dict[str, Any]):
+    found = results["sd15-256-1"]["contenders"]
+    assert [(one["kind"], one["by"]) for one in found[2:4]] == [("PAG", "diffusers"), ("PAG", "here")]
+    assert all(len(one["seconds"]) == 1 and one["operations"] > 0 for one in found)
+    ours, theirs = (page.find(results["sd15-256-1"], contest.BOTH, by) for by in (page.OURS, page.PEERS))
+    assert ours
+    assert theirs
+    assert ours["operations"] < theirs["operations"]
+
+
+def test_a_page_of_these_results(results: dict[str, Any]):
+    text = page.rendered((page.DOCS / page.PAGE).read_text(), results)
+    for words in ("Stable Diffusion 1.5, 128², batch 1", "PixArt-Σ", "heun", "Measured"):
+        assert words in text
+    assert set(page.figures(results)) == {"cost-layers.svg"}
+    assert page.rendered(text, results) == text
+
+
+def test_the_page_tells_the_committed_results():
+    known = record.read(record.RESULTS)
+    text = (page.DOCS / page.PAGE).read_text()
+    assert page.rendered(text, known) == text
+    for name, drawing in page.figures(known).items():
+        assert (page.DOCS / page.IMAGES / name).read_text() == drawing
+
+
+def test_contenders_that_differ_are_no_contest():
+    import torch
+
+    one, other = (contest.Contender("PAG", by, lambda: torch.zeros(1)) for by in "ab")
+    near, far = ({"PAG, a": torch.ones(2), "PAG, b": torch.ones(2) + error} for error in (1e-6, 1e-2))
+    assert contest.compare([one, other], near, 1e-4)["PAG, b"] == pytest.approx(1e-6, rel=0.1)
+    with pytest.raises(AssertionError, match="PAG, b is off"):
+        contest.compare([one, other], far, 1e-4)
+
+
+def test_attention_on_the_cpu_is_counted():
+    import torch
+
+    q = torch.ones(1, 1, 8, 4)
+    assert contest.counted(lambda: torch.nn.functional.scaled_dot_product_attention(q, q, q))[1] == 2 * 2 * 8 * 8 * 4
+
+
+def test_names(tmp_path: Path):
+    assert command.chosen(["sd15-*"], False)[0] == "sd15-256-1"
+    with pytest.raises(SystemExit, match="No part is named 'sd16'"):
+        command.chosen(["sd16"], False)
+    with pytest.raises(SystemExit):
+        command.main(["--small"])
+
+
+def test_what_is_there_is_not_measured_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    arguments = ["layers", "--small", "--results", str(tmp_path)]
+    for more in ([], ["--resume"]):
+        command.main([*arguments, *more])
+        assert ("layers:" in capsys.readouterr().out) == (not more)
+    (tmp_path / "layers.json").write_text(json.dumps(record.read(tmp_path)["layers"] | {"commit": "another"}))
+    command.main([*arguments, "--resume"])
+    assert "layers:" in capsys.readouterr().out
+
+
+def test_psnr():
+    import torch
+
+    exact = torch.full((2, 3, 4, 4), 0.5)
+    assert judge.psnr(torch.stack([exact[0], exact[1] + 0.1]), exact) == pytest.approx([99.0, 20.0], abs=1e-3)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.0, 7.3), (19.0, 51.6), (0.0, 0.013), (2.0, 2.0)])
+def test_ticks_enclose(low: float, high: float):
+    found = plot.ticks(low, high)
+    assert found[0] <= low
+    assert found[-1] >= high
+    assert 2 <= len(found) <= 7
+
+
+def test_a_plot_is_the_same_each_time():
+    panel = plot.Panel("a < b", "x", "y", {"one": [(1, 2.0), (0, 1.0)]})
+    assert plot.svg([panel]) == plot.svg([panel])
+    assert "a &lt; b" in plot.svg([panel])
