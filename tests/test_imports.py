@@ -14,7 +14,7 @@ ORDER = (
     ("families",),
     ("intercept", "rows", "trust"),
     ("caller", "forward"),
-    ("denoiser",),
+    ("denoiser", "controlnets"),
     ("costs",),
     ("peaks",),
     ("_guide",),

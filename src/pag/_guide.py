@@ -9,9 +9,10 @@ from typing import Any, Self
 from torch import nn
 
 from pag.caller import PipelineCaller
+from pag.controlnets import SharedControlNet
 from pag.costs import Cost, cost
 from pag.denoiser import GuidedDenoiser
-from pag.families import Family, denoiser_of, denoisers_of, family_of
+from pag.families import Family, controlnets_of, denoiser_of, denoisers_of, family_of
 from pag.guidance import Guidance
 from pag.intercept import uncompiled
 from pag.layers import Layers, Site, automatic, select
@@ -70,6 +71,7 @@ class Guide:
         self.guidance = replace(guidance, layers=tuple(site.path for site in self.sites))
         self._pipe = pipe
         self._denoisers: list[GuidedDenoiser] = []
+        self._controlnets: list[SharedControlNet] = []
 
     @property
     def attached(self) -> bool:
@@ -96,13 +98,25 @@ class Guide:
                 denoiser.attach(owner=self)
                 self._denoisers.append(denoiser)
                 _guided[uncompiled(part.model)] = weakref.ref(self)
+            if self.guidance.share_rows:
+                self._share_in_controlnets()
         except BaseException:
             self.detach()
             raise
         return self
 
+    def _share_in_controlnets(self) -> None:
+        convention = self._parts[0].family.convention_of(self._pipe)
+        for net, family in controlnets_of(self._pipe):
+            # Each follows the run by itself: they are called ahead of the denoiser.
+            control = SharedControlNet(net, family, self.guidance, PipelineCaller(self._pipe, convention))
+            control.attach()
+            self._controlnets.append(control)
+
     def detach(self) -> None:
         """Switch guidance off; the pipeline is as it was. Without effect if it is off."""
+        while self._controlnets:
+            self._controlnets.pop().detach()
         while self._denoisers:
             self._denoisers.pop().detach()
             del _guided[uncompiled(self._parts[len(self._denoisers)].model)]

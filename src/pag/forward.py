@@ -90,8 +90,8 @@ class GuidedForward:
             )
 
     def _enter_text(self, arguments: "_Arguments", original: Call, *args: Any, **kwargs: Any) -> Any:
-        if self._stage == Stage.START:
-            self._stage = Stage.TEXT
+        if self._stage == Stage.START and (rows := self._rows) is not None:
+            self._stage = Stage.TEXT if rows.perturbed else Stage.PARTED
         return self._share_rows(arguments, original, *args, **kwargs)
 
     def _share_rows(self, arguments: "_Arguments", original: Call, *args: Any, **kwargs: Any) -> Any:
@@ -260,6 +260,8 @@ def sharing_modules(
 ) -> Iterator[nn.Module]:
     """The largest modules that can share rows: in the trunk up to the first site, holding no landmark themselves.
 
+    Without sites, those up to the one at which the text enters.
+
     Within a site these are the matrices that make the queries, keys and values: what follows is cheap, or attends.
     """
     paths = [site.path for site in sites]
@@ -280,7 +282,7 @@ def sharing_modules(
 
     for block in _blocks(model, family):
         yield from within(block)
-        if any(_holds(block, path) for path in paths):
+        if any(_holds(block, path) for path in paths or landmarks):
             return
 
 

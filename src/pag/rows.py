@@ -33,15 +33,17 @@ class Rows:
     Args:
         size: rows of one group.
         given: groups that the pipeline passed, in order. If none of them is ``"cond"``, there is none to perturb.
+        perturbed: whether perturbed rows are appended to them.
     """
 
     size: int
     given: tuple[str, ...]
+    perturbed: bool = True
 
     @property
     def groups(self) -> tuple[str, ...]:
         """All groups, in order."""
-        return (*self.given, "perturbed")
+        return (*self.given, "perturbed") if self.perturbed else self.given
 
     @property
     def guidable(self) -> bool:

@@ -1,0 +1,69 @@
+"""ControlNets, which run ahead of the denoiser. They are not guided, but their rows are shared."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from pag.families import unet
+from pag.families._family import Family
+
+TRUNK_ARGUMENTS = ("sample", "controlnet_cond", "timestep", "class_labels", "timestep_cond", "attention_mask")
+
+
+def _no_sites(model: nn.Module) -> tuple[()]:
+    return ()
+
+
+CONTROLNET = Family(
+    models=("ControlNetModel",),
+    sites=_no_sites,
+    sample="sample",
+    trunk=("conv_in", "time_embedding", "controlnet_cond_embedding", "down_blocks", "mid_block"),
+    trunk_arguments=TRUNK_ARGUMENTS,
+    text_entry=unet.text_entry,
+)
+
+BESIDE_TEXT = Family(
+    models=("ControlNetModel", "ControlNetUnionModel"),
+    sites=_no_sites,
+    sample="sample",
+    trunk=("conv_in", "controlnet_cond_embedding"),
+    trunk_arguments=TRUNK_ARGUMENTS,
+)
+"""Where the prompt enters through the time embedding, as in SDXL's: what does not see that embedding."""
+
+
+def controlnets_of(pipe: Any) -> list[tuple[nn.Module, Family]]:
+    """The ControlNets of a pipeline that can share rows."""
+    component = getattr(pipe, "controlnet", None)
+    nets: Any = getattr(component, "nets", component)
+    each: list[Any] = list(nets) if isinstance(nets, nn.ModuleList | list | tuple) else [nets]  # pyright: ignore
+    once = {id(net): net for net in each}.values()
+    return [(net, family) for net in once if (family := _family_of(getattr(net, "_orig_mod", net))) is not None]
+
+
+def _family_of(net: Any) -> Family | None:
+    name = type(net).__name__
+    if name == "ControlNetModel" and unet.text_entry(net) is not None:
+        return CONTROLNET
+    return BESIDE_TEXT if name in BESIDE_TEXT.models else None
+
+
+def controlnet_example(net: Any, denoiser: dict[str, Any], rows: int) -> dict[str, Any]:
+    """Arguments of a ControlNet's ``forward``, from those of its denoiser's.
+
+    Args:
+        net: the ControlNet.
+        denoiser: arguments of the denoiser's ``forward``, for as many rows.
+        rows: number of rows.
+    """
+    config, device = net.config, net.device
+    height, width = denoiser["sample"].shape[-2:]
+    shrink = 2 ** (len(config.conditioning_embedding_out_channels) - 1)
+    picture = torch.empty(rows, config.conditioning_channels, shrink * height, shrink * width, device=device)
+    arguments = {name: denoiser[name] for name in ("timestep", "encoder_hidden_states")}
+    arguments |= {"sample": denoiser["sample"][:, : config.in_channels], "controlnet_cond": picture}
+    if "added_cond_kwargs" in denoiser:
+        arguments["added_cond_kwargs"] = denoiser["added_cond_kwargs"]
+    return arguments
