@@ -7,7 +7,9 @@ import pytest
 import torch
 from diffusers import (
     FluxTransformer2DModel,
+    LTXVideoTransformer3DModel,
     PixArtTransformer2DModel,
+    SanaTransformer2DModel,
     SD3Transformer2DModel,
     UNet2DConditionModel,
     WanTransformer3DModel,
@@ -44,7 +46,9 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], float, float]] = {
     "SDXL": (lambda: UNet2DConditionModel(**_XL), 1.665, 2.665),
     "SD 3.5 medium": (lambda: SD3Transformer2DModel(**_SD35), 1.347, 2.347),
     "Flux": (lambda: FluxTransformer2DModel(guidance_embeds=True), 1.748, 2.748),
-    "PixArt": (lambda: PixArtTransformer2DModel(caption_channels=4096, use_additional_conditions=False), 1.483, 2.483),
+    "PixArt": (lambda: PixArtTransformer2DModel(caption_channels=4096, use_additional_conditions=False), 1.483, 2.465),
+    "Sana": (SanaTransformer2DModel, 1.588, 2.574),
+    "LTX-Video": (LTXVideoTransformer3DModel, 1.304, 2.286),
     "Wan 1.3B": (lambda: WanTransformer3DModel(**_WAN), 1.475, 2.475),
 }
 """Published architectures, and the forwards a step at the recommended layers: PAG alone, with CFG in the same call."""

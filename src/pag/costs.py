@@ -121,6 +121,7 @@ def _traced(model: nn.Module, family: Family, sites: Sequence[Site]) -> "_Trace"
     overrides = [Override(model.get_submodule(site.path), seen.site(site)) for site in sites]
     if (entry := family.text_entry(model)) is not None:
         overrides.append(Override(model.get_submodule(entry), seen.enter_text))
+    overrides += [Override(part, seen.text) for name in family.text_trunk if (part := getattr(model, name, None))]
     install(overrides)
     try:
         run_on_meta(model, example, seen.counter)
@@ -144,6 +145,7 @@ class _Trace:
         self.counter = FlopCounterMode(display=False)
         self.total = 0
         self.before_text = 0
+        self._on_text = 0
         self.tokens: dict[str, int] = {}
         self._model, self._family, self._call = model, family, call
         self._ahead: dict[str, int] = {}
@@ -166,8 +168,15 @@ class _Trace:
 
     def enter_text(self, original: Call, *args: Any, **kwargs: Any) -> Any:
         """Answer for the module at which the text enters."""
-        self.before_text = self.before_text or self.counter.get_total_flops()
+        self.before_text = self.before_text or self.counter.get_total_flops() - self._on_text
         return original(*args, **kwargs)
+
+    def text(self, original: Call, *args: Any, **kwargs: Any) -> Any:
+        """Answer for what the text goes through before it enters."""
+        before = self.counter.get_total_flops()
+        output = original(*args, **kwargs)
+        self._on_text += self.counter.get_total_flops() - before
+        return output
 
     def site(self, site: Site) -> Call:
         """What answers for a site."""

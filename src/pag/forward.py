@@ -1,7 +1,7 @@
 """Inside one forward of the denoiser: rows that are equal are computed once, then perturbed ones part from them."""
 
 import weakref
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, final
@@ -45,9 +45,9 @@ class GuidedForward:
         if self.text_entry is not None:
             entry = model.get_submodule(self.text_entry)
             self._overrides.append(Override(entry, partial(self._enter_text, _Arguments(entry, family))))
-        shared = sharing_modules(model, family, sites, self.text_entry)
         self._overrides += [
-            Override(module, partial(self._share_rows, _Arguments(module, family))) for module in shared
+            Override(module, partial(self._share_rows, _Arguments(module, family), first))
+            for module, first in _stages(model, family, sharing_modules(model, family, sites, self.text_entry))
         ]
 
     def serves(self, other: "GuidedForward") -> bool:
@@ -92,10 +92,10 @@ class GuidedForward:
     def _enter_text(self, arguments: "_Arguments", original: Call, *args: Any, **kwargs: Any) -> Any:
         if self._stage == Stage.START and (rows := self._rows) is not None:
             self._stage = Stage.TEXT if rows.perturbed else Stage.PARTED
-        return self._share_rows(arguments, original, *args, **kwargs)
+        return self._share_rows(arguments, Stage.TEXT, original, *args, **kwargs)
 
-    def _share_rows(self, arguments: "_Arguments", original: Call, *args: Any, **kwargs: Any) -> Any:
-        rows, stage = self._rows, self._stage
+    def _share_rows(self, arguments: "_Arguments", first: Stage, original: Call, *args: Any, **kwargs: Any) -> Any:
+        rows, stage = self._rows, first if self._stage == Stage.START else self._stage
         if rows is None or stage == Stage.PARTED or not arguments.carry(rows, args, kwargs):
             return original(*args, **kwargs)
         rows.trim_stores((args, kwargs))
@@ -284,6 +284,14 @@ def sharing_modules(
         yield from within(block)
         if any(_holds(block, path) for path in paths or landmarks):
             return
+
+
+def _stages(model: nn.Module, family: Family, modules: Iterable[nn.Module]) -> Iterator[tuple[nn.Module, Stage]]:
+    """Each module, and the first stage that its rows can be in: some have the text before it enters."""
+    parts = [part for name in family.text_trunk if (part := getattr(model, name, None)) is not None]
+    texts = {module for part in parts for module in part.modules()}
+    for module in modules:
+        yield module, Stage.TEXT if module in texts else Stage.START
 
 
 def _blocks(model: nn.Module, family: Family) -> Iterator[str]:

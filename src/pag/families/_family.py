@@ -208,7 +208,8 @@ class Family:
         prepares: whether a call of ``forward`` only fills a cache, and predicts nothing, from its arguments.
         text_entry: path of the first module at which the rows of the prompt and of the negative prompt
             begin to differ, or ``None`` if they differ from the start.
-        trunk_arguments: the row arguments that reach the trunk ahead of ``text_entry``.
+        text_trunk: those parts of the trunk that the text goes through ahead of ``text_entry``.
+        trunk_arguments: the row arguments that reach the other parts ahead of ``text_entry``.
         convention: how pipelines call it.
         conventions: by pipeline class name, where it is another.
         guess: whether the facts are read from the structure of a model that nobody knows: the first guided call then
@@ -245,6 +246,7 @@ class Family:
     grow: Callable[[Mapping[str, Any], Sequence[int]], Mapping[str, Any]] = grow_nothing
     prepares: Callable[[Mapping[str, Any]], bool] = prepares_nothing
     text_entry: Callable[[nn.Module], str | None] = no_entry
+    text_trunk: tuple[str, ...] = ()
     trunk_arguments: tuple[str, ...] = ()
     convention: Convention = Convention()
     conventions: Mapping[str, Convention] = field(default_factory=dict[str, Convention])

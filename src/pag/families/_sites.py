@@ -44,6 +44,15 @@ def _attentions(model: nn.Module, stack: str) -> Iterator[tuple[int, str, nn.Mod
                 yield index, path, module
 
 
+def text_enters_at(path: str) -> Callable[[nn.Module], str | None]:
+    """A family's ``text_entry``: that module of every model that has it."""
+
+    def entry(model: nn.Module) -> str | None:
+        return path if path in dict(model.named_modules()) else None
+
+    return entry
+
+
 def heads_of(attention: Any) -> int:
     """Number of attention heads of an attention module."""
     return next((int(n) for name in ("heads", "num_heads", "n_heads") if (n := getattr(attention, name, 0))), 0)

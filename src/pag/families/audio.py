@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from pag.families._family import ROWS, Attending, Convention, Family
-from pag.families._sites import transformer_sites
+from pag.families._sites import text_enters_at, transformer_sites
 from pag.families.wan import SOURCE
 
 NO_CFG = Convention(("cond",))
@@ -38,6 +38,8 @@ STABLE_AUDIO = Family(
     scale=3.0,
     source=SOURCE,
     trunk=("preprocess_conv", "transformer_blocks"),
+    text_entry=text_enters_at("transformer_blocks.0.attn2"),
+    trunk_arguments=("hidden_states", "timestep", "global_hidden_states", "attention_mask"),
     row_arguments=(*ROWS, "global_hidden_states"),
     image=_after_global_token,
 )

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from pag.families._family import ROWS, Attending, Convention, Family
-from pag.families._sites import transformer_sites
+from pag.families._sites import text_enters_at, transformer_sites
 from pag.families.wan import SOURCE
 
 
@@ -37,6 +37,9 @@ PIXART = Family(
     scale=3.0,
     source="the example of diffusers' PixArtSigmaPAGPipeline: block 14 of 28",
     trunk=("pos_embed", "caption_projection", "transformer_blocks"),
+    text_entry=text_enters_at("transformer_blocks.0.attn2"),
+    text_trunk=("caption_projection",),
+    trunk_arguments=("hidden_states", "timestep", "attention_mask", "added_cond_kwargs"),
     row_arguments=(*ROWS, "added_cond_kwargs"),
     variance=lambda model: model.config.out_channels == 2 * model.config.in_channels,
 )
@@ -163,6 +166,9 @@ LATTE = Family(
     source="no published setting: the middle block of those that attend within frames, as in arXiv 2403.17377",
     # They alternate. So all temporal ones can share rows ahead of a spatial one.
     trunk=("caption_projection", "temporal_transformer_blocks", "transformer_blocks"),
+    text_entry=text_enters_at("transformer_blocks.0.attn2"),
+    text_trunk=("caption_projection",),
+    trunk_arguments=("hidden_states", "timestep"),
     row_arguments=ROWS,
     variance=lambda model: model.config.out_channels == 2 * model.config.in_channels,
 )
@@ -195,6 +201,9 @@ ALLEGRO = Family(
     scale=3.0,
     source=SOURCE,
     trunk=("pos_embed", "caption_projection", "transformer_blocks"),
+    text_entry=text_enters_at("transformer_blocks.0.attn2"),
+    text_trunk=("caption_projection",),
+    trunk_arguments=("hidden_states", "timestep", "attention_mask"),
     row_arguments=ROWS,
     frames=_allegro_frames,
 )

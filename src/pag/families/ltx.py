@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from pag.families._family import ROWS, Convention, Family
-from pag.families._sites import transformer_sites
+from pag.families._sites import text_enters_at, transformer_sites
 
 
 def frames(config: Any, call: Mapping[str, Any]) -> int:
@@ -64,6 +64,9 @@ LTX = Family(
     scale=1.0,
     source="spatio-temporal guidance of LTX-Video 2B, arXiv 2411.18664, which does the same: block 19 of 28, scale 1",
     trunk=("proj_in", "time_embed", "caption_projection", "transformer_blocks"),
+    text_entry=text_enters_at("transformer_blocks.0.attn2"),
+    text_trunk=("caption_projection",),
+    trunk_arguments=("hidden_states", "timestep", "video_coords"),
     row_arguments=(*ROWS, "video_coords"),
     row_tables=("image_rotary_emb",),
     frames=frames,

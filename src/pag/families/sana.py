@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from pag.families._family import ROWS, Convention, Family
-from pag.families._sites import transformer_sites
+from pag.families._sites import text_enters_at, transformer_sites
 from pag.families.wan import SOURCE, frames
 from pag.layers import Site
 
@@ -34,6 +34,9 @@ SANA = Family(
     scale=3.0,
     source="the example of diffusers' SanaPAGPipeline: block 8 of 20",
     trunk=("patch_embed", "caption_projection", "caption_norm", "transformer_blocks"),
+    text_entry=text_enters_at("transformer_blocks.0.attn2"),
+    text_trunk=("caption_projection", "caption_norm"),
+    trunk_arguments=("hidden_states", "timestep", "guidance", "attention_mask"),
     row_arguments=(*ROWS, "controlnet_block_samples"),
     variance=lambda model: model.config.out_channels == 2 * model.config.in_channels,
     conventions={"SanaSprintPipeline": NO_CFG, "SanaSprintImg2ImgPipeline": NO_CFG},
@@ -57,6 +60,9 @@ SANA_VIDEO = Family(
     scale=3.0,
     source=SOURCE,
     trunk=("patch_embedding", "caption_projection", "caption_norm", "transformer_blocks"),
+    text_entry=text_enters_at("transformer_blocks.0.attn2"),
+    text_trunk=("caption_projection", "caption_norm"),
+    trunk_arguments=("hidden_states", "timestep", "guidance", "attention_mask"),
     row_arguments=(*ROWS, "controlnet_block_samples"),
     frames=frames,
     variance=lambda model: model.config.out_channels == 2 * model.config.in_channels,

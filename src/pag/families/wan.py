@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from pag.families._family import ROWS, Convention, Family
-from pag.families._sites import transformer_sites
+from pag.families._sites import text_enters_at, transformer_sites
 
 TWO_CALLS = Convention(calls=("cond", "uncond"))
 """Two calls a step, the prompt's first."""
@@ -140,6 +140,9 @@ ANYFLOW = Family(
     scale=3.0,
     source=SOURCE,
     trunk=("patch_embedding", "condition_embedder", "blocks"),
+    text_entry=text_enters_at("blocks.0.attn2"),
+    text_trunk=("condition_embedder",),
+    trunk_arguments=("hidden_states", "timestep", "r_timestep"),
     row_arguments=(*ROWS, "r_timestep", "encoder_hidden_states_image"),
     frames=frames_first,
 )
