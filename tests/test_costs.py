@@ -54,6 +54,19 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], float, float]] = {
 """Published architectures, and the forwards a step at the recommended layers: PAG alone, with CFG in the same call."""
 
 
+SEVERAL = {"SD 1.5": "mid, u0", "SD 3.5 medium": "12, 13", "PixArt": "12, 13, 14, 15", "Wan 1.3B": "14, 15, 29"}
+"""Layers, of which all but the first are perturbed in rows that differ already."""
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_the_floor_is_reached_with_several_layers(name: str):
+    """Where the image's tokens are alone, perturbed rows have neither queries nor keys."""
+    with torch.device("meta"):
+        model = MODELS[name][0]()
+    cost = pag.cost(model, layers=SEVERAL[name])
+    assert cost.floor * (1 - 1e-6) <= cost.executed <= 1.005 * cost.floor
+
+
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("cfg", [False, True], ids=["alone", "cfg"])
 def test_the_floor_is_reached(name: str, cfg: bool):

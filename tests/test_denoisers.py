@@ -153,6 +153,20 @@ def test_sharing_rows_is_exact(name: str, g: float):
 
 
 @every_network
+@with_and_without_cfg
+def test_sharing_rows_at_several_layers_is_exact(name: str, g: float):
+    """Ahead of the second one perturbed rows differ, but they need no queries and keys there, if all tokens do."""
+    network, results = NETWORKS[name], list[list[Tensor]]()
+    step, sites = Step(network.model(), g), pag.sites(network.model())
+    paths = [*network.paths, sites[-1].path]
+    given = step_arguments(network, g, max(rows_of(network, path) for path in network.paths))
+    for share_rows in (True, False):
+        with pag.guide(step, S, layers=paths, share_rows=share_rows):
+            results.append(step(network, given))
+    assert difference(*results) <= 1e-5
+
+
+@every_network
 def test_off_is_exact(name: str):
     network = NETWORKS[name]
     step, path = Step(network.model(), G), network.paths[0]

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pag.denoiser import GuidedDenoiser
 from pag.families import Attending, Family, denoiser_of, family_of
+from pag.forward import query_and_key_makers
 from pag.guidance import Guidance
 from pag.intercept import (
     AttentionOp,
@@ -119,6 +120,7 @@ def _traced(model: nn.Module, family: Family, sites: Sequence[Site]) -> "_Trace"
     example = example_of(model, family, 1)
     seen = _Trace(model, family, example)
     overrides = [Override(model.get_submodule(site.path), seen.site(site)) for site in sites]
+    overrides += [Override(maker, seen.maker(site)) for site in sites for maker in seen.makers(site)]
     if (entry := family.text_entry(model)) is not None:
         overrides.append(Override(model.get_submodule(entry), seen.enter_text))
     overrides += [Override(part, seen.text) for name in family.text_trunk if (part := getattr(model, name, None))]
@@ -150,11 +152,16 @@ class _Trace:
         self._model, self._family, self._call = model, family, call
         self._ahead: dict[str, int] = {}
         self._left_out: dict[str, float] = {}
+        self._makers: dict[str, int] = {}
 
     def extra(self, sites: Sequence[Site]) -> float:
         """What a row that is perturbed at these sites adds to a plain forward, as a share of it."""
-        shared = 0 if self._family.packed else self._ahead[sites[0].path]
-        return 1 - (shared + sum(self._left_out[site.path] for site in sites)) / self.total
+        left_out = sum(self._left_out[site.path] for site in sites)
+        if self._family.packed:
+            return 1 - left_out / self.total
+        first, *others = sites
+        unneeded = sum(self._makers[site.path] for site in others)
+        return 1 - (self._ahead[first.path] + left_out + unneeded) / self.total
 
     def grid(self, site: Site) -> tuple[int, int] | None:
         """Height and width of the grid of a site's tokens, in the proportions of an image (rows, channels, y, x)."""
@@ -178,13 +185,28 @@ class _Trace:
         self._on_text += self.counter.get_total_flops() - before
         return output
 
+    def makers(self, site: Site) -> list[nn.Module]:
+        """What makes queries and keys at a site."""
+        return query_and_key_makers(self._model.get_submodule(site.path)) if self._family.image_alone else []
+
+    def maker(self, site: Site) -> Call:
+        """What answers for it: perturbed rows need neither where the image's tokens are alone."""
+
+        def count(original: Call, *args: Any, **kwargs: Any) -> Any:
+            before = self.counter.get_total_flops()
+            output = original(*args, **kwargs)
+            self._makers[site.path] += self.counter.get_total_flops() - before
+            return output
+
+        return count
+
     def site(self, site: Site) -> Call:
         """What answers for a site."""
         module = self._model.get_submodule(site.path)
         names = input_names(module)
 
         def look(original: Call, *args: Any, **kwargs: Any) -> Any:
-            self._left_out[site.path] = 0
+            self._left_out[site.path] = self._makers[site.path] = 0
             inputs = dict(zip(names, args, strict=False)) | kwargs
             attend = partial(self._attend, site, inputs)
             with AttentionOp(attend):
@@ -200,6 +222,8 @@ class _Trace:
         output = op(query, key, *args, **options)  # which may call another one
         self.tokens[site.path] = query.shape[-2]
         map_of_image = self._image(site, inputs, query, key) ** 2 / (query.shape[-2] * key.shape[-2])
+        if map_of_image < 1:
+            self._makers[site.path] = 0
         self._left_out[site.path] = left_out + map_of_image * (self.counter.get_total_flops() - before)
         return output
 

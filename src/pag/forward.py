@@ -9,10 +9,10 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from pag.families import Attending, Family
+from pag.families import QUERIES_AND_KEYS, Attending, Family
 from pag.intercept import AttentionOp, Call, Override, input_names, install, native_call, processor_name, remove
 from pag.layers import Site
-from pag.perturbations import PERTURBATIONS, Attend, Tokens
+from pag.perturbations import PERTURBATIONS, VALUES_ALONE, Attend, Tokens
 from pag.rows import Rows, Stage
 
 
@@ -37,7 +37,10 @@ class GuidedForward:
         self._rows: Rows | None = None
         self._call: Mapping[str, Any] = {}
         self._stage = Stage.PARTED
+        self._shares = False
         self._perturbed: list[str] = []
+        self._skips_map: dict[str, bool] = {}
+        self._map_unneeded = False
         self._overrides = [
             Override(module, partial(self._perturb, site, module, input_names(module)))
             for site, module in self._sites.items()
@@ -45,9 +48,16 @@ class GuidedForward:
         if self.text_entry is not None:
             entry = model.get_submodule(self.text_entry)
             self._overrides.append(Override(entry, partial(self._enter_text, _Arguments(entry, family))))
+        shared = dict(_stages(model, family, sharing_modules(model, family, sites, self.text_entry)))
+        for site, module in self._sites.items():
+            makers = query_and_key_makers(module) if perturbation in VALUES_ALONE and family.image_alone else []
+            self._skips_map[site.path] = bool(makers)
+            for maker in makers:
+                first = shared.pop(maker, Stage.PARTED)
+                self._overrides.append(Override(maker, partial(self._make_map, _Arguments(maker, family), first)))
         self._overrides += [
             Override(module, partial(self._share_rows, _Arguments(module, family), first))
-            for module, first in _stages(model, family, sharing_modules(model, family, sites, self.text_entry))
+            for module, first in shared.items()
         ]
 
     def serves(self, other: "GuidedForward") -> bool:
@@ -77,6 +87,7 @@ class GuidedForward:
             RuntimeError: if a layer was not perturbed.
         """
         self._stage, self._perturbed, self._call, self._rows = stage, [], call, rows
+        self._shares = stage != Stage.PARTED
         try:
             yield
         finally:
@@ -95,7 +106,20 @@ class GuidedForward:
         return self._share_rows(arguments, Stage.TEXT, original, *args, **kwargs)
 
     def _share_rows(self, arguments: "_Arguments", first: Stage, original: Call, *args: Any, **kwargs: Any) -> Any:
-        rows, stage = self._rows, first if self._stage == Stage.START else self._stage
+        return self._share(arguments, self._later(first), original, *args, **kwargs)
+
+    def _make_map(self, arguments: "_Arguments", first: Stage, original: Call, *args: Any, **kwargs: Any) -> Any:
+        """Answer for what makes queries or keys. Where perturbed rows need none they get their prompt's."""
+        stage = self._later(first)
+        if stage == Stage.PARTED and self._map_unneeded:
+            stage = Stage.TEXT
+        return self._share(arguments, stage, original, *args, **kwargs)
+
+    def _later(self, first: Stage) -> Stage:
+        return first if self._stage == Stage.START else self._stage
+
+    def _share(self, arguments: "_Arguments", stage: Stage, original: Call, *args: Any, **kwargs: Any) -> Any:
+        rows = self._rows
         if rows is None or stage == Stage.PARTED or not arguments.carry(rows, args, kwargs):
             return original(*args, **kwargs)
         rows.trim_stores((args, kwargs))
@@ -109,11 +133,27 @@ class GuidedForward:
         rows = self._rows
         if rows is None:
             return original(*args, **kwargs)
-        operation = _Operation(self, rows, site, dict(zip(names, args, strict=False)) | kwargs)
-        with AttentionOp(operation):
-            output = native_call(module, original, operation)(*args, **kwargs)
+        inputs = dict(zip(names, args, strict=False)) | kwargs
+
+        def attended() -> Any:
+            operation = _Operation(self, rows, site, inputs)
+            with AttentionOp(operation):
+                return native_call(module, original, operation)(*args, **kwargs)
+
+        later = self._shares and self._stage == Stage.PARTED  # up to the first site rows share all matrices anyway
+        self._map_unneeded = later and self._skips_map[site.path]
+        output = attended()
+        if self._map_unneeded and not self._skips_map[site.path]:  # as it turned out: for keys of something else, say
+            self._map_unneeded = False
+            output = attended()
+        self._map_unneeded = False
         self.part()
         return output
+
+    def need_map(self, site: Site) -> None:
+        """A site's perturbed rows do need their queries and keys."""
+        if self._map_unneeded:
+            self._skips_map[site.path] = False
 
     def part(self) -> None:
         """From here on no two groups are equal. Up to its attention operation that holds within the first site too."""
@@ -140,7 +180,10 @@ class GuidedForward:
         self._perturbed.append(site.path)
         frames, shift = self._family.frames(self._config, self._call), self._family.shift(attending)
         if isinstance(where, slice):
-            return self._perturbation(q, k, v, attend, _tokens(where, shift, frames))
+            tokens = _tokens(where, shift, frames)
+            if not tokens.alone(q, k):
+                self.need_map(site)
+            return self._perturbation(q, k, v, attend, tokens)
         # Rows whose text is of different lengths have their image at different places.
         each = [
             self._perturbation(q[[row]], k[[row]], v[[row]], attend.row(row), _tokens(image, shift, frames))
@@ -208,6 +251,7 @@ class _Operation:
     ) -> Tensor:
         options |= {"dropout_p": dropout_p, "is_causal": is_causal}
         if key.shape[-2] < query.shape[-2]:  # attention to something else, such as the image of an IP-Adapter
+            self._forward.need_map(self._site)
             return op(query, key, value, attn_mask, **options)
         if attn_mask is not None and attn_mask.ndim < query.ndim:  # it begins with heads or queries, not with rows
             attn_mask = attn_mask[(None,) * (query.ndim - attn_mask.ndim)]
@@ -284,6 +328,13 @@ def sharing_modules(
         yield from within(block)
         if any(_holds(block, path) for path in paths or landmarks):
             return
+
+
+def query_and_key_makers(site: nn.Module) -> list[nn.Module]:
+    """The matrices of an attention module that make nothing but queries or keys, unless it adds others of something."""
+    if getattr(site, "added_kv_proj_dim", None) is not None:
+        return []
+    return [made for name in QUERIES_AND_KEYS if isinstance(made := getattr(site, name, None), nn.Module)]
 
 
 def _stages(model: nn.Module, family: Family, modules: Iterable[nn.Module]) -> Iterator[tuple[nn.Module, Stage]]:

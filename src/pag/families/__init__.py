@@ -33,7 +33,7 @@ from pag.families._family import Attending, Convention, Family, after_text, befo
 from pag.families._generic import generic_family
 from pag.families._refused import REFUSED
 from pag.families._registered import REGISTERED, register, unregister
-from pag.families._sites import transformer_sites
+from pag.families._sites import QUERIES_AND_KEYS, transformer_sites
 
 FAMILIES: tuple[Family, ...] = (
     *unet.FAMILIES,
@@ -107,6 +107,7 @@ def denoiser_of(pipe: Any) -> nn.Module:
 __all__ = [
     "DENOISERS",
     "FAMILIES",
+    "QUERIES_AND_KEYS",
     "REFUSED",
     "Attending",
     "Convention",

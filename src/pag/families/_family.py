@@ -271,6 +271,14 @@ class Family:
         chosen = blocks[min(int(depth * len(blocks)), len(blocks) - 1)]
         return next(site.path for site in sites if chosen in (site.block, site.path))
 
+    @property
+    def image_alone(self) -> bool:
+        """Whether at its sites, as far as is known, the tokens of the image attend to one another and to nothing else.
+
+        Sites that keep keys for later calls do not count: they cannot be run twice if it turns out otherwise.
+        """
+        return self.image is every_token and not (self.stores or self.paired_arguments or self.packed or self.guess)
+
     def carries_rows(self, name: str) -> bool:
         """Whether an argument of a module inside the network may carry rows, by its name."""
         return name in self.row_tables or not (name in self.tables or _TABLE.search(name))

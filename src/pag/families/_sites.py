@@ -13,6 +13,10 @@ SELF_ATTENTION = re.compile(r"\.(attn1?|self_attn|self_attention|attention)$")
 """What most transformers call the attention of tokens among themselves, alone or together with the text."""
 
 
+QUERIES_AND_KEYS = ("to_q", "to_k", "to_query", "to_key", "q_proj", "k_proj")
+"""What the matrices of an attention module are called that make nothing but queries or keys."""
+
+
 def transformer_sites(
     *stacks: str, ends: str | re.Pattern[str] = SELF_ATTENTION, names: tuple[str, ...] = ()
 ) -> Callable[[nn.Module], tuple[Site, ...]]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pag.families._family import Convention, Family
 from pag.layers import Site
 
-TRUNK = ("conv_in", "time_embedding", "down_blocks", "mid_block", "up_blocks")
+TRUNK = ("conv_in", "time_embedding", "add_embedding", "down_blocks", "mid_block", "up_blocks")
 _NUMBERED = re.compile(r"\.(attn1|attentions\.\d+)$")
 _TEMPORAL = re.compile(r"\.(motion_modules|temporal_transformer_blocks)\.")
 """Attention of each pixel to itself in other frames: of no short name."""
