@@ -17,11 +17,17 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
 import pag
 from benchmarks import models
 from benchmarks.subject import Setting, Subject
+from pag.peaks import PeakMemory
 
 Call = Callable[[], Tensor]
 NONE, CFG, PAG, BOTH = KINDS = ("no guidance", "CFG", "PAG", "CFG + PAG")
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1, "float16": 0.02}
 """Largest difference of exact contenders of a kind, relative to the largest latent."""
+
+FASTER: dict[str, dict[str, Any]] = {
+    "reuse 3 and 2": {"reuse": pag.Reuse(pag=3, cfg=2)},
+}
+"""Approximate settings of :func:`pag.guide` that are timed."""
 
 # Kernels of a CPU's attention are unknown to the counter.
 _ATTENTION_ON_CPU = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -58,8 +64,13 @@ class Contest:
     layers: str | None = None
 
 
-def pipelines(subject: Subject) -> Contest:
-    """The plain pipeline, guided and not, against diffusers' PAG pipeline."""
+def pipelines(subject: Subject, approximate: bool = False) -> Contest:
+    """The plain pipeline, guided and not, against diffusers' PAG pipeline.
+
+    Args:
+        subject: the pipelines.
+        approximate: whether cheaper guidance, of which latents differ, takes part.
+    """
 
     def ours(cfg: bool, **settings: Any) -> Call:
         def run() -> Tensor:
@@ -78,6 +89,8 @@ def pipelines(subject: Subject) -> Contest:
     for kind, cfg in ((PAG, False), (BOTH, True)):
         found += [Contender(kind, "diffusers", theirs(cfg))] if subject.peer is not None else []
         found.append(Contender(kind, "here", ours(cfg)))
+    if approximate:
+        found += [Contender(BOTH, f"here, {name}", ours(True, **settings), False) for name, settings in FASTER.items()]
     return Contest(subject.network, found, subject.layers)
 
 
@@ -131,8 +144,9 @@ def measure(contest: Contest, setting: Setting, rounds: int, compiled: str = "")
     latents: dict[str, Tensor] = {}
     found: dict[str, dict[str, Any]] = {}
     for one in contest.contenders:
-        latents[one.name], operations = counted(one.run)
-        found[one.name] = {"kind": one.kind, "by": one.by, "operations": operations, "seconds": []}
+        latents[one.name], operations, activations = counted(one.run)
+        found[one.name] = {"kind": one.kind, "by": one.by, "operations": operations, "activations": activations}
+        found[one.name]["seconds"] = []
     differences = compare(contest.contenders, latents, TOLERANCE[setting.dtype])
     if compiled:
         contest.network.compile(mode=compiled)
@@ -143,15 +157,16 @@ def measure(contest: Contest, setting: Setting, rounds: int, compiled: str = "")
             seconds, peak = _timed(one.run, setting.device)
             found[one.name]["seconds"].append(seconds)
             if peak is not None:
-                found[one.name].setdefault("bytes", []).append(peak)
+                found[one.name].setdefault("allocated", []).append(peak)
     return {"contenders": list(found.values()), "differences": differences}
 
 
-def counted(run: Call) -> tuple[Tensor, int]:
-    """What a run computes, and its floating-point operations."""
-    with FlopCounterMode(display=False, custom_mapping={_ATTENTION_ON_CPU: _attention}) as counter:
+def counted(run: Call) -> tuple[Tensor, int, int]:
+    """What a run computes, its floating-point operations, and the most bytes of activations alive at once."""
+    operations = FlopCounterMode(display=False, custom_mapping={_ATTENTION_ON_CPU: _attention})
+    with operations, PeakMemory() as memory:
         result = run()
-    return result, counter.get_total_flops()
+    return result, operations.get_total_flops(), memory.bytes
 
 
 def compare(contenders: list[Contender], latents: dict[str, Tensor], tolerance: float) -> dict[str, float]:

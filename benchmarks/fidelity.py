@@ -27,10 +27,17 @@ EXACT, CFG, NONE = "CFG + PAG, exact", "CFG", "no guidance"
 METHODS: dict[str, dict[str, Any] | None] = {
     EXACT: {},
     CFG: None,
+    "reuse 2 and 1": {"reuse": pag.Reuse(pag=2, cfg=1)},
+    "reuse 3 and 2": {"reuse": pag.Reuse(pag=3, cfg=2)},
+    "reuse 4 and 3": {"reuse": pag.Reuse(pag=4, cfg=3)},
+    "reuse 6 and 4": {"reuse": pag.Reuse(pag=6, cfg=4)},
+    "reuse 3 and 2, last held": {"reuse": pag.Reuse(pag=3, cfg=2, damping=0.0)},
     "PAG in the first half": {"stop": 0.5},
     "PAG in the middle": {"start": 0.2, "stop": 0.8},
 }
-"""Settings of :func:`pag.guide`, None for none."""
+"""Settings of :func:`pag.guide`, None for none. *Reuse k and j*: PAG in each k-th step and CFG in each j-th."""
+JUDGED = (NONE, CFG, EXACT, "reuse 3 and 2", "reuse 6 and 4")
+"""Those whose images are judged by themselves."""
 
 SCHEDULERS: dict[str, Callable[[Any], Any]] = {
     "ddim": DDIMScheduler.from_config,
@@ -47,7 +54,7 @@ def fidelity(scheduler: str, steps: int, small: bool) -> dict[str, Any]:
     half = len(prompts) // 2
     batches = [prompts[:half], prompts[half:]]
     steps = 2 if small else steps
-    unit = _operations(NONE, scheduler, steps, batches[0])
+    unit = _operations(NONE, scheduler, steps, prompts[:1])
     images: dict[str, list[Tensor]] = {name: [] for name in METHODS}
     seconds: dict[str, list[float]] = {name: [] for name in METHODS}
     for number, batch in enumerate(batches):
@@ -59,7 +66,7 @@ def fidelity(scheduler: str, steps: int, small: bool) -> dict[str, Any]:
     drawn = {name: torch.cat(parts) for name, parts in images.items()}
     methods = {
         name: {
-            "forwards": _operations(name, scheduler, steps, batches[0]) / unit,
+            "forwards": _operations(name, scheduler, steps, prompts[:1]) / unit,
             "seconds": seconds[name],
             "psnr": psnr(drawn[name], drawn[EXACT]),
             "perceptual": perceptual(drawn[name], drawn[EXACT]),
@@ -75,7 +82,7 @@ def quality(small: bool) -> dict[str, Any]:
     gallery = Gallery(reference=50 if small else 2000)
     prompts = gallery.prompts(count)
     methods = {}
-    for name in (NONE, *METHODS):
+    for name in JUDGED:
         parts = [_draw(name, "ddim", steps, prompts[at : at + size], at) for at in range(0, count, size)]
         methods[name] = gallery.judge(torch.cat([_decoded(one) for one in parts]))
     return {"scheduler": "ddim", "steps": steps, "images": count, "g": G, "s": S, "methods": methods}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import plot, record
-from benchmarks.contest import BOTH, CFG, NONE, PAG, median
+from benchmarks.contest import BOTH, CFG, PAG, median
 from benchmarks.fidelity import CFG as PLAIN
 from benchmarks.fidelity import EXACT, SCHEDULERS, STEPS, summary
 from benchmarks.speed import ON_GPU
@@ -110,8 +110,20 @@ def gpu(known: Results) -> str:
 
 
 def scale(known: Results) -> str:
-    """Time against batch size and resolution."""
-    return _figure("cost-scale.svg", "Seconds a step against batch size and resolution", known)
+    """Time and memory against batch size and resolution."""
+    if "sizes" not in known:
+        return NOT_YET
+    rows = [
+        [
+            f"{one['size']}²",
+            f"{one['cost']['executed']:.2f}",
+            *(f"{one['memory'][name] / 2**20:.0f}" for name in ("plain", "rows", "guided")),
+        ]
+        for one in known["sizes"]["counted"]
+    ]
+    header = ("counted, one image", "forwards a step, CFG + PAG", "MiB, CFG alone", "MiB, three rows", "MiB, here")
+    drawing = _figure("cost-scale.svg", "Seconds a step against batch size and resolution, and memory", known)
+    return drawing + "\n\n" + table(header, rows)
 
 
 def layers(known: Results) -> str:
@@ -193,6 +205,14 @@ def _scale_panels(known: Results) -> list[plot.Panel]:
         plot.Panel("256², against batch size", "images", "seconds a step", series("batch", "size", 256)),
         plot.Panel("One image, against resolution", "height and width", "seconds a step", series("size", "batch", 1)),
     ]
+    if "sizes" in known:
+        counted = known["sizes"]["counted"]
+        names = {"CFG": "plain", "CFG + PAG, diffusers": "rows", "CFG + PAG, here": "guided"}
+        memory = {
+            line: [(one["size"], one["memory"][name] / 2**20) for one in counted if one["size"] <= 512]
+            for line, name in names.items()
+        }
+        panels.append(plot.Panel("Activations of one image, counted", "height and width", "MiB", memory))
     return [panel for panel in panels if panel.series]
 
 
@@ -245,10 +265,8 @@ def _details(found: list[Result]) -> str:
 
 def _detail(result: Result) -> str:
     steps, batch = result["steps"], result["batch"]
-    base = find(result, NONE) or find(result, CFG)
-    assert base is not None
-    memory = any("bytes" in one for one in result["contenders"])
-    header = ["", "seconds a step", "least to most", "operations of an image and step, 10¹²", "above the least"]
+    allocated = any("allocated" in one for one in result["contenders"])
+    header = ["", "seconds a step", "least to most", "operations, 10¹²", "above the least", "activations, MiB"]
     rows = []
     for one in result["contenders"]:
         times = [value / steps for value in one["seconds"]]
@@ -256,8 +274,9 @@ def _detail(result: Result) -> str:
         least = _least(result, one)
         operations = one["operations"] / steps / batch / 1e12
         row = [name, f"{median(one, steps):.3f}", f"{min(times):.3f} to {max(times):.3f}", f"{operations:.3f}", least]
-        rows.append(row + ([f"{max(one['bytes']) / 2**20:.0f}"] if memory else []))
-    return table([*header, "peak memory, MiB"] if memory else header, rows)
+        row.append(f"{one['activations'] / 2**20:.0f}")
+        rows.append(row + ([f"{max(one['allocated']) / 2**20:.0f}"] if allocated else []))
+    return table([*header, "allocated, MiB"] if allocated else header, rows)
 
 
 def _least(result: Result, one: Result) -> str:

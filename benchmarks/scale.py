@@ -1,5 +1,6 @@
-"""Operations against which layers are perturbed and how many: counted, not timed."""
+"""Operations and memory against which layers are perturbed, how many, and resolution: counted, not timed."""
 
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -21,6 +22,15 @@ def layers(small: bool) -> dict[str, Any]:
     return {"device": "meta", "size": size, "networks": {name: _layers(one) for name, one in networks.items()}}
 
 
+def sizes(small: bool) -> dict[str, Any]:
+    """Operations and memory of one step of Stable Diffusion 1.5 against the resolution."""
+    counted = []
+    for size in (128,) if small else (256, 384, 512, 768, 1024):
+        network = models.sd15_unet(Setting(size, device="meta", small=small))
+        counted.append({"size": size, "cost": asdict(pag.cost(network)), "memory": asdict(pag.memory(network))})
+    return {"device": "meta", "network": "Stable Diffusion 1.5", "counted": counted}
+
+
 def _layers(network: nn.Module) -> dict[str, Any]:
     each = pag.layer_costs(network)
     paths = [one.site.path for one in each]
@@ -35,4 +45,4 @@ def _layers(network: nn.Module) -> dict[str, Any]:
     }
 
 
-PARTS: dict[str, Part] = {"layers": layers}
+PARTS: dict[str, Part] = {"layers": layers, "sizes": sizes}

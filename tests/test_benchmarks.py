@@ -9,15 +9,8 @@ import pytest
 from benchmarks import __main__ as command
 from benchmarks import contest, judge, page, plot, record
 
-KINDS = (
-    "sd15-256-1",
-    "controlnet-256-1",
-    "pixart-256-1",
-    "guiders-256-1",
-    "avatars-64-1",
-    "layers",
-    "fidelity-heun-10",
-)
+KINDS = ("sd15-256-1", "sd15-run", "controlnet-256-1", "pixart-256-1", "guiders-256-1", "avatars-64-1")
+COUNTED = ("layers", "sizes", "fidelity-ddim-10")
 GPU = tuple(f"{name}-1024-1-cuda" for name in ("sdxl", "sd35", "flux"))
 """One part of each kind; those for a GPU are tried on the CPU."""
 
@@ -26,12 +19,12 @@ GPU = tuple(f"{name}-1024-1-cuda" for name in ("sdxl", "sd35", "flux"))
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What tiny networks give."""
     folder = tmp_path_factory.mktemp("results")
-    command.main([*KINDS, *GPU, "--small", "--results", str(folder)])
+    command.main([*KINDS, *COUNTED, *GPU, "--small", "--results", str(folder)])
     return record.read(folder)
 
 
 def test_every_part_runs(results: dict[str, Any]):
-    assert results.keys() == {*KINDS, *GPU}
+    assert results.keys() == {*KINDS, *COUNTED, *GPU}
     for one in results.values():
         assert {"commit", "date", "machine", "versions", "took"} <= one.keys()
 
@@ -44,13 +37,22 @@ def test_contenders(results: dict[str, Any]):
     assert ours
     assert theirs
     assert ours["operations"] < theirs["operations"]
+    assert all(one["activations"] > 0 for one in found)
+
+
+def test_cheaper_guidance_takes_part_in_a_whole_run(results: dict[str, Any]):
+    cheaper = [one for one in results["sd15-run"]["contenders"] if one["by"].startswith("here, ")]
+    exact = page.find(results["sd15-run"], contest.BOTH, page.OURS)
+    assert exact
+    assert len(cheaper) == len(contest.FASTER)
+    assert all(one["operations"] < exact["operations"] for one in cheaper)
 
 
 def test_a_page_of_these_results(results: dict[str, Any]):
     text = page.rendered((page.DOCS / page.PAGE).read_text(), results)
-    for words in ("Stable Diffusion 1.5, 128², batch 1", "PixArt-Σ", "heun", "Measured"):
+    for words in ("Stable Diffusion 1.5, 128², batch 1", "PixArt-Σ", "ddim", "Measured"):
         assert words in text
-    assert set(page.figures(results)) == {"cost-layers.svg"}
+    assert set(page.figures(results)) == {"cost-scale.svg", "cost-layers.svg"}
     assert page.rendered(text, results) == text
 
 
@@ -76,7 +78,9 @@ def test_attention_on_the_cpu_is_counted():
     import torch
 
     q = torch.ones(1, 1, 8, 4)
-    assert contest.counted(lambda: torch.nn.functional.scaled_dot_product_attention(q, q, q))[1] == 2 * 2 * 8 * 8 * 4
+    _, operations, activations = contest.counted(lambda: torch.nn.functional.scaled_dot_product_attention(q, q, q))
+    assert operations == 2 * 2 * 8 * 8 * 4
+    assert activations >= q.nbytes
 
 
 def test_names(tmp_path: Path):
@@ -87,14 +91,16 @@ def test_names(tmp_path: Path):
         command.main(["--small"])
 
 
-def test_what_is_there_is_not_measured_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    arguments = ["layers", "--small", "--results", str(tmp_path)]
-    for more in ([], ["--resume"]):
-        command.main([*arguments, *more])
-        assert ("layers:" in capsys.readouterr().out) == (not more)
-    (tmp_path / "layers.json").write_text(json.dumps(record.read(tmp_path)["layers"] | {"commit": "another"}))
+def test_what_is_there_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    measured: list[bool] = []
+    monkeypatch.setitem(command.PARTS, "part", lambda small: {"number": measured.append(small)})
+    arguments = ["part", "--small", "--results", str(tmp_path)]
+    command.main(arguments)
     command.main([*arguments, "--resume"])
-    assert "layers:" in capsys.readouterr().out
+    assert measured == [True]
+    (tmp_path / "part.json").write_text(json.dumps(record.read(tmp_path)["part"] | {"commit": "another"}))
+    command.main([*arguments, "--resume"])
+    assert len(measured) == 2
 
 
 def test_psnr():
