@@ -63,6 +63,8 @@ class LayerCost:
         tokens: number of tokens there.
         resolution: height and width of the token grid there, or None if what is denoised is no image.
         extra: operations on top of an unguided forward, as a share of it.
+        extra_with_cfg: operations on top of the two forwards of classifier-free guidance in one call, as a share of
+            them. Its rows share more than usual then: all up to the text.
         recommended: whether it is perturbed where no layers are chosen.
     """
 
@@ -70,6 +72,7 @@ class LayerCost:
     tokens: int
     resolution: tuple[int, int] | None
     extra: float
+    extra_with_cfg: float
     recommended: bool
 
 
@@ -111,7 +114,14 @@ def layer_costs(pipe_or_model: Any) -> list[LayerCost]:
     seen = _traced(model, family, sites)
     recommended = select(sites, family.recommended(model))
     return [
-        LayerCost(site, seen.tokens[site.path], seen.grid(site), seen.extra([site]), site in recommended)
+        LayerCost(
+            site,
+            seen.tokens[site.path],
+            seen.grid(site),
+            extra := seen.extra([site]),
+            (extra - seen.before_text / seen.total) / 2,
+            site in recommended,
+        )
         for site in sites
     ]
 

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+import pag
 from tests import zoo
 from tests.cli.conftest import Run
 
@@ -18,6 +19,17 @@ def test_layers_lists_every_name_and_cost(run: Run, model: Path):
     extras = [row["extra"] for row in rows]
     assert extras == sorted(extras, reverse=True)
     assert 0 < extras[-1] < extras[0] < 1
+    assert all(row["extra_with_cfg"] < row["extra"] / 2 for row in rows), "the text comes late"
+
+
+def test_the_table_tells_what_a_step_costs(run: Run, model: Path):
+    output = run("layers", model).stdout
+    network = zoo.unet()
+    alone, both = pag.cost(network, cfg=False), pag.cost(network)
+    assert f"{alone.executed:.2f} forward passes, and {both.executed:.2f} with CFG" in output
+    assert "the least that exact arithmetic allows" in output
+    extra = pag.layer_costs(network)[2].extra
+    assert f"+{extra:.1%}" in output
 
 
 @pytest.mark.parametrize("width", [80, 160])

@@ -19,7 +19,7 @@ __all__ = ["layers"]
 @final
 @dataclass(frozen=True)
 class Row:
-    """One layer. `extra` is the share of a plain forward pass that one perturbed row costs on top."""
+    """One layer. `extra` is what guidance adds to a plain forward pass, and to the two of classifier-free guidance."""
 
     block: str
     authors: str
@@ -31,6 +31,7 @@ class Row:
     width: int | None
     heads: int
     extra: float
+    extra_with_cfg: float
     recommended: bool
 
 
@@ -50,7 +51,8 @@ def layers(
     These are its self-attention layers, which `--layers` chooses from.
     """
     with console.quiet(), console.waiting(f"reading the model {model}"):
-        rows = _rows(model)
+        network = _network(model)
+        rows = _rows(network)
     if as_json:
         print(json.dumps([asdict(row) for row in rows], indent=2))
         return
@@ -58,14 +60,20 @@ def layers(
     unlimited = out.options.update(max_width=1000)
     wide = out.measure(_table(model, rows, True), options=unlimited).maximum <= out.width
     out.print(_table(model, rows, wide))
-    out.print(_legend(rows, wide), style="dim")
+    with console.quiet(), console.waiting("counting operations"):
+        lines = _legend(rows, wide, _steps(network))
+    out.print(lines, style="dim")
 
 
-def _rows(model: str) -> list[Row]:
-    import pag
+def _network(model: str) -> Any:
     from pag.generate.models import load_denoiser
 
-    network = load_denoiser(model)
+    return load_denoiser(model)
+
+
+def _rows(network: Any) -> list[Row]:
+    import pag
+
     sites = pag.sites(network)
     with mendable(f"cannot count the operations of {type(network).__name__}", Exception):
         costs = pag.layer_costs(network)
@@ -80,6 +88,7 @@ def _rows(model: str) -> list[Row]:
             *(cost.resolution or (None, None)),
             cost.site.heads,
             cost.extra,
+            cost.extra_with_cfg,
             cost.recommended,
         )
         for cost in costs
@@ -106,20 +115,38 @@ def _table(model: str, rows: list[Row], wide: bool) -> Table:
     used = [name for name in short if any(getattr(row, name) for row in rows)]
     for name in (*(short[name] for name in used), "diffusers", *(["full path"] if wide else [])):
         table.add_column(name, no_wrap=True)
-    for name in ("size", "heads", "extra"):
+    for name in ("size", *(["heads"] if wide else []), "alone", "with CFG"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         names = (*(getattr(row, name) or "-" for name in used), row.diffusers, *([row.path] if wide else []))
         size = f"{row.height}x{row.width}" if row.height else f"{row.tokens}"
         style = "bold" if row.recommended else ""
-        table.add_row(*names, size, str(row.heads), f"{row.extra:.1%}", style=style)
+        heads = [str(row.heads)] if wide else []
+        table.add_row(*names, size, *heads, f"{row.extra:+.1%}", f"{row.extra_with_cfg:+.1%}", style=style)
     return table
 
 
-def _legend(rows: list[Row], wide: bool) -> str:
-    lines = ["extra: what one perturbed row adds, as a share of a plain forward pass (counted, not timed)."]
+def _steps(network: Any) -> str:
+    """What a step costs at the recommended layers."""
+    import pag
+
+    alone, both = pag.cost(network, cfg=False), pag.cost(network)
+    above = max(one.executed / one.floor for one in (alone, both)) - 1
+    least = "the least that exact arithmetic allows" if above < 0.005 else f"{above:.1%} above the least possible"
+    return (
+        f"A step then takes {alone.executed:.2f} forward passes, and {both.executed:.2f} with CFG: {least}.\n"
+        f"Without sharing rows: {alone.rows} and {both.rows}. Without PAG: 1 and 2."
+    )
+
+
+def _legend(rows: list[Row], wide: bool, steps: str) -> str:
+    lines = [
+        "alone: what PAG there adds to a plain forward pass.",
+        "with CFG: what it adds to the two of classifier-free guidance in one call.",
+        "Counted, not timed; where no rows are shared, +100% alone and +50% with CFG.",
+    ]
     if best := ", ".join(row.block or row.authors or row.diffusers for row in rows if row.recommended):
-        lines += [f"Recommended, and what you get without choosing: {best}."]
+        lines += [f"Recommended, and what you get without choosing: {best}.", steps]
     if not wide:
         lines += [f"A wider terminal, or --json, shows the full paths, such as {rows[0].path}."]
     return "\n".join(lines)
