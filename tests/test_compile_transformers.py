@@ -25,7 +25,7 @@ def _fresh_compiler() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction
 
 @pytest.mark.parametrize("name", ["sd35", "flux", "pixart", "wan", "sana 1.5"])
 def test_the_whole_network(name: str):
-    """Three graphs at most, and none of them broken: detached, attached with guidance off in a step, and on."""
+    """Two graphs, and none of them broken: plain and guided."""
     network, graphs = NETWORKS[name], Graphs()
     path = network.paths[-1]
     model = strong(network.make)
@@ -46,4 +46,4 @@ def test_the_whole_network(name: str):
     for _ in range(2):
         assert all(zoo.difference(a, b) <= 1e-5 for a, b in zip(run(step), expected, strict=True))
         settled = settled or graphs.count
-    assert graphs.count == settled <= 3
+    assert [settled, graphs.count] == [2, 2]

@@ -89,24 +89,38 @@ class TestAfterwards:
         with pag.guide(pipe):
             assert plain(pipe).equal(guided)
 
-    def test_attaching_that_fails_half_way(self, pipe: Any, monkeypatch: pytest.MonkeyPatch):
+    @pytest.mark.parametrize("after", [1, 4], ids=["attaching", "a guided call"])
+    def test_stepping_in_that_fails_half_way(self, pipe: Any, monkeypatch: pytest.MonkeyPatch, after: int):
         installed: list[Override] = []
         install = Override.install
 
         def failing(override: Override) -> None:
-            if len(installed) == 3:
+            if len(installed) == after:
                 raise MemoryError
             installed.append(override)
             install(override)
 
         monkeypatch.setattr(Override, "install", failing)
         handle = pag.guide(pipe)
-        with pytest.raises(MemoryError):
-            handle.attach()
+        with pytest.raises(MemoryError), handle:
+            plain(pipe)
         assert not handle.attached
         monkeypatch.undo()
         with handle:
             plain(pipe)
+
+    def test_between_guided_calls_the_modules_are_untouched(self, pipe: Any):
+        untouched = zoo.state_of(pipe.unet)
+        kept: list[bool] = []
+
+        def callback(*_: Any) -> dict[str, Any]:
+            state = zoo.state_of(pipe.unet)
+            kept.append(all(state[name] == before for name, before in untouched.items() if name))
+            return {}
+
+        with pag.guide(pipe):
+            plain(pipe, callback_on_step_end=callback)
+        assert kept == [True] * 3
 
     def test_nesting_is_refused_and_does_not_disturb_what_is_on(self, pipe: Any):
         with pag.guide(pipe) as outer:

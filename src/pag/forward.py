@@ -18,7 +18,7 @@ from pag.rows import Rows, Stage
 
 @final
 class GuidedForward:
-    """Steps into the modules of a network. While no rows are given, every one of them runs as always.
+    """Steps into the modules of a network for as long as a guided call is under way; any other call finds it untouched.
 
     Args:
         model: the network, not its compiled wrapper.
@@ -32,33 +32,31 @@ class GuidedForward:
         """Path of the module at which the text enters, or None if it is in from the start."""
         self._family = family
         self._config: Any = getattr(model, "config", None)
-        self._sites = {site: model.get_submodule(site.path) for site in sites}
+        self._places = [_Place(site, model.get_submodule(site.path)) for site in sites]
         self._perturbation = PERTURBATIONS[perturbation]
         self._rows: Rows | None = None
         self._call: Mapping[str, Any] = {}
         self._stage = Stage.PARTED
         self._shares = False
-        self._perturbed: list[str] = []
-        self._skips_map: dict[str, bool] = {}
         self._map_unneeded = False
-        self._overrides = [
-            Override(module, partial(self._perturb, site, module, input_names(module)))
-            for site, module in self._sites.items()
-        ]
+        self._overrides = [Override(place.module, partial(self._perturb, place), alike=True) for place in self._places]
+        known: dict[type, _Arguments] = {}
+
+        def step_into(module: nn.Module, function: Call, *more: Any) -> None:
+            arguments = known.setdefault(type(module), _Arguments(module, family))
+            self._overrides.append(Override(module, partial(function, arguments, *more), alike=True))
+
         if self.text_entry is not None:
-            entry = model.get_submodule(self.text_entry)
-            self._overrides.append(Override(entry, partial(self._enter_text, _Arguments(entry, family))))
+            step_into(model.get_submodule(self.text_entry), self._enter_text)
         shared = dict(_stages(model, family, sharing_modules(model, family, sites, self.text_entry)))
-        for site, module in self._sites.items():
-            makers = query_and_key_makers(module) if perturbation in VALUES_ALONE and family.image_alone else []
-            self._skips_map[site.path] = bool(makers)
-            for maker in makers:
-                first = shared.pop(maker, Stage.PARTED)
-                self._overrides.append(Override(maker, partial(self._make_map, _Arguments(maker, family), first)))
-        self._overrides += [
-            Override(module, partial(self._share_rows, _Arguments(module, family), first))
-            for module, first in shared.items()
-        ]
+        if perturbation in VALUES_ALONE and family.image_alone:
+            for place in self._places:
+                makers = query_and_key_makers(place.module)
+                place.skips_map = bool(makers)
+                for maker in makers:
+                    step_into(maker, self._make_map, shared.pop(maker, Stage.PARTED))
+        for module, first in shared.items():
+            step_into(module, self._share_rows, first)
 
     def serves(self, other: "GuidedForward") -> bool:
         """Whether this one can do what the other would: step into the same modules."""
@@ -67,16 +65,14 @@ class GuidedForward:
         return same and not any(override.spent for override in mine)
 
     def attach(self) -> None:
-        """Take over the calls."""
-        install(self._overrides)
+        """Nothing is taken over before a guided call."""
 
     def detach(self) -> None:
-        """Give the calls back."""
-        remove(self._overrides)
+        """Nothing is left to give back after one."""
 
     @contextmanager
     def running(self, rows: Rows, stage: Stage, call: Mapping[str, Any]) -> Generator[None]:
-        """While a guided call is under way.
+        """While a guided call is under way: take over the calls of the modules, and give them back.
 
         Args:
             rows: the rows of the call.
@@ -86,16 +82,20 @@ class GuidedForward:
         Raises:
             RuntimeError: if a layer was not perturbed.
         """
-        self._stage, self._perturbed, self._call, self._rows = stage, [], call, rows
+        self._stage, self._call, self._rows = stage, call, rows
         self._shares = stage != Stage.PARTED
+        for place in self._places:
+            place.reached = False
+        install(self._overrides)
         try:
             yield
         finally:
+            remove(self._overrides)
             self._rows, self._call = None, {}
-        if missing := [site for site in self._sites if site.path not in self._perturbed]:
+        if missing := [place for place in self._places if not place.reached]:
             raise RuntimeError(
                 "Guidance did not reach "
-                + ", ".join(f"{site} ({processor_name(self._sites[site])})" for site in missing)
+                + ", ".join(f"{place.site} ({processor_name(place.module)})" for place in missing)
                 + ": the layer did not run, or its attention processor makes no call of scaled_dot_product_attention. "
                 "Name other layers, or set diffusers' AttnProcessor2_0 there."
             )
@@ -127,45 +127,43 @@ class GuidedForward:
         named = {name: arguments.take(rows, stage, name, value) for name, value in kwargs.items()}
         return arguments.spread(rows, stage, original(*taken, **named))
 
-    def _perturb(
-        self, site: Site, module: nn.Module, names: Sequence[str], original: Call, *args: Any, **kwargs: Any
-    ) -> Any:
+    def _perturb(self, place: "_Place", original: Call, *args: Any, **kwargs: Any) -> Any:
         rows = self._rows
         if rows is None:
             return original(*args, **kwargs)
-        inputs = dict(zip(names, args, strict=False)) | kwargs
+        inputs = dict(zip(place.inputs, args, strict=False)) | kwargs
 
         def attended() -> Any:
-            operation = _Operation(self, rows, site, inputs)
+            operation = _Operation(self, rows, place, inputs)
             with AttentionOp(operation):
-                return native_call(module, original, operation)(*args, **kwargs)
+                return native_call(place.module, original, operation)(*args, **kwargs)
 
         later = self._shares and self._stage == Stage.PARTED  # up to the first site rows share all matrices anyway
-        self._map_unneeded = later and self._skips_map[site.path]
+        self._map_unneeded = later and place.skips_map
         output = attended()
-        if self._map_unneeded and not self._skips_map[site.path]:  # as it turned out: for keys of something else, say
+        if self._map_unneeded and not place.skips_map:  # as it turned out: for keys of something else, say
             self._map_unneeded = False
             output = attended()
         self._map_unneeded = False
         self.part()
         return output
 
-    def need_map(self, site: Site) -> None:
+    def need_map(self, place: "_Place") -> None:
         """A site's perturbed rows do need their queries and keys."""
         if self._map_unneeded:
-            self._skips_map[site.path] = False
+            place.skips_map = False
 
     def part(self) -> None:
         """From here on no two groups are equal. Up to its attention operation that holds within the first site too."""
         self._stage = Stage.PARTED
 
     def perturbed(
-        self, site: Site, inputs: Mapping[str, Any], q: Tensor, k: Tensor, v: Tensor, attend: Attend, rows: slice
+        self, place: "_Place", inputs: Mapping[str, Any], q: Tensor, k: Tensor, v: Tensor, attend: Attend, rows: slice
     ) -> Tensor:
         """The perturbed attention at a site.
 
         Args:
-            site: the layer.
+            place: the layer.
             inputs: arguments of the attention module.
             q: queries of the perturbed rows.
             k: keys.
@@ -173,23 +171,39 @@ class GuidedForward:
             attend: the network's own operation on these rows.
             rows: which rows of the call they are.
         """
-        attending = Attending(site, self._call, inputs, q.shape[-2], k.shape[-2], self._config)
+        attending = Attending(place.site, self._call, inputs, q.shape[-2], k.shape[-2], self._config)
         where = self._family.image(attending)
         if where is None:
             return attend(q, k, v)
-        self._perturbed.append(site.path)
+        place.reached = True
         frames, shift = self._family.frames(self._config, self._call), self._family.shift(attending)
         if isinstance(where, slice):
             tokens = _tokens(where, shift, frames)
             if not tokens.alone(q, k):
-                self.need_map(site)
+                self.need_map(place)
             return self._perturbation(q, k, v, attend, tokens)
         # Rows whose text is of different lengths have their image at different places.
+        single = zip(q.split(1), k.split(1), v.split(1), where[rows], strict=True)
         each = [
-            self._perturbation(q[[row]], k[[row]], v[[row]], attend.row(row), _tokens(image, shift, frames))
-            for row, image in enumerate(where[rows])
+            self._perturbation(q, k, v, attend.row(row), _tokens(image, shift, frames))
+            for row, (q, k, v, image) in enumerate(single)
         ]
         return torch.cat(each)
+
+
+@final
+class _Place:
+    """A layer to perturb.
+
+    Its state is its own, so that what torch.compile traces is the same in blocks that are of one kind.
+    """
+
+    def __init__(self, site: Site, module: nn.Module) -> None:
+        self.site, self.module, self.inputs = site, module, input_names(module)
+        self.reached = False
+        """Whether the guided call perturbed it."""
+        self.skips_map = False
+        """Whether its perturbed rows need no queries and keys."""
 
 
 @final
@@ -234,8 +248,8 @@ def _with_positions(names: Sequence[str], chosen: Sequence[str]) -> frozenset[st
 class _Operation:
     """Answers for the attention operation inside one call of a site."""
 
-    def __init__(self, forward: GuidedForward, rows: Rows, site: Site, inputs: Mapping[str, Any]) -> None:
-        self._forward, self._rows, self._site, self._inputs = forward, rows, site, inputs
+    def __init__(self, forward: GuidedForward, rows: Rows, place: _Place, inputs: Mapping[str, Any]) -> None:
+        self._forward, self._rows, self._place, self._inputs = forward, rows, place, inputs
         self._row = 0
 
     def __call__(
@@ -251,7 +265,7 @@ class _Operation:
     ) -> Tensor:
         options |= {"dropout_p": dropout_p, "is_causal": is_causal}
         if key.shape[-2] < query.shape[-2]:  # attention to something else, such as the image of an IP-Adapter
-            self._forward.need_map(self._site)
+            self._forward.need_map(self._place)
             return op(query, key, value, attn_mask, **options)
         if attn_mask is not None and attn_mask.ndim < query.ndim:  # it begins with heads or queries, not with rows
             attn_mask = attn_mask[(None,) * (query.ndim - attn_mask.ndim)]
@@ -278,7 +292,7 @@ class _Operation:
         if groups > 1:  # grouped queries
             k, v = (tensor.repeat_interleave(groups, dim=1) for tensor in (k, v))
         attend = Attend(op, mask, **options)
-        return self._forward.perturbed(self._site, self._inputs, q, k, v, attend, rows)
+        return self._forward.perturbed(self._place, self._inputs, q, k, v, attend, rows)
 
 
 def _tokens(image: slice, shift: int, frames: int) -> Tokens:
@@ -321,6 +335,9 @@ def sharing_modules(
         if parted or (inside and any(module.children())) or isinstance(module, nn.ModuleList | nn.ModuleDict):
             for name, _ in module.named_children():
                 yield from within(f"{path}.{name}")
+                # What stands behind the first site in a list runs after it.
+                if isinstance(module, nn.ModuleList) and any(_holds(f"{path}.{name}", site) for site in paths[:1]):
+                    return
         elif not inside or any(weight.ndim > 1 for weight in module.parameters()):
             yield module
 

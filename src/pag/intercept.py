@@ -47,10 +47,13 @@ class Override:
         function: what answers for it.
         outermost: also be ahead of whoever assigns ``module.forward`` later: diffusers' model offloading takes its
             hooks off and puts them on again after every run, and what was wrapped over the old ones is lost.
+        alike: stand in the module as a method, not as an object: torch.compile takes the methods of all modules of a
+            kind for the same, and traces blocks of one kind once. A copy of the module would hold it too.
     """
 
-    def __init__(self, module: nn.Module, function: Call, *, outermost: bool = False) -> None:
+    def __init__(self, module: nn.Module, function: Call, *, outermost: bool = False, alike: bool = False) -> None:
         self.module = module
+        self._standing = self.__call__ if alike else self
         self.spent = False
         """Whether it lies for good beneath somebody else's wrapper, where it must not be installed once more."""
         self._answer = function
@@ -73,7 +76,7 @@ class Override:
             self._original = original
             functools.update_wrapper(self, original, updated=())
         self._function = self._answer
-        vars(self.module)[self._slot] = self
+        vars(self.module)[self._slot] = self._standing
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Answer for the module."""
@@ -95,7 +98,7 @@ class Override:
         if self._function is None:
             return
         self._function = None
-        if vars(self.module).get(self._slot) is not self:
+        if vars(self.module).get(self._slot) is not self._standing:
             self.spent = True
             return
         if self._had_own:
