@@ -3,6 +3,7 @@
 import argparse
 import gc
 import time
+import traceback
 import warnings
 from fnmatch import fnmatch
 from pathlib import Path
@@ -31,10 +32,11 @@ def main(arguments: list[str] | None = None) -> None:
     if options.list:
         print(*names, sep="\n")
         return
-    for name in names:
-        if not (options.resume and _is_there(options.results, name)):
-            _measure(name, options.small, options.results)
+    wanted = [name for name in names if not (options.resume and _is_there(options.results, name))]
+    failed = [name for name in wanted if not _measure(name, options.small, options.results)]
     page.write(options.results, options.results if options.small else page.DOCS)
+    if failed:
+        raise SystemExit(f"Failed: {', '.join(failed)}.")
 
 
 def _quiet() -> None:
@@ -62,14 +64,21 @@ def _is_there(folder: Path, name: str) -> bool:
     return known is not None and known["commit"] == record.about("cpu")["commit"]
 
 
-def _measure(name: str, small: bool, folder: Path) -> None:
+def _measure(name: str, small: bool, folder: Path) -> bool:
+    """Measure a part. What fails does not keep the others from being measured."""
     start = time.perf_counter()
-    with torch.no_grad():
-        result = PARTS[name](small)
+    try:
+        with torch.no_grad():
+            result = PARTS[name](small)
+    except Exception:
+        traceback.print_exc()
+        return False
+    finally:
+        gc.collect()
+        torch.cuda.empty_cache()
     seconds = round(time.perf_counter() - start, 1)
-    file = record.write(folder, name, {"took": seconds, **result})
-    print(f"{name}: {seconds} s -> {file}", flush=True)
-    gc.collect()
+    print(f"{name}: {seconds} s -> {record.write(folder, name, {'took': seconds, **result})}", flush=True)
+    return True
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ STEPS = (10, 25, 50)
 
 def fidelity(scheduler: str, steps: int, small: bool) -> dict[str, Any]:
     """Distance of each method's images from the exact ones, its operations and its seconds, in turns."""
-    prompts = (RECIPE / "prompts.txt").read_text().splitlines()[: 2 if small else 8]
+    prompts = (RECIPE / "prompts.txt").read_text().splitlines()[: 2 if small else 6]
     half = len(prompts) // 2
     batches = [prompts[:half], prompts[half:]]
     steps = 2 if small else steps
@@ -78,7 +78,7 @@ def fidelity(scheduler: str, steps: int, small: bool) -> dict[str, Any]:
 
 def quality(small: bool) -> dict[str, Any]:
     """Fréchet distance and attributes of each method's images, the same prompts and seeds for all."""
-    count, steps, size = (4, 2, 2) if small else (200, 25, 25)
+    count, steps, size = (4, 2, 2) if small else (150, 25, 25)
     gallery = Gallery(reference=50 if small else 2000)
     prompts = gallery.prompts(count)
     methods = {}

@@ -16,7 +16,7 @@ from diffusers import (
     SD3Transformer2DModel,
     UNet2DConditionModel,
 )
-from torch import Tensor, nn
+from torch import Tensor
 
 import pag
 from benchmarks.subject import Setting, Subject
@@ -62,7 +62,7 @@ _SMALL_PIXART: Config = {"num_layers": 4, "num_attention_heads": 2, "attention_h
 
 def sd15(setting: Setting) -> Subject:
     """Stable Diffusion 1.5."""
-    parts: dict[str, Any] = {"unet": sd15_unet(setting), "vae": latent_vae(), "scheduler": _ddim()}
+    parts: dict[str, Any] = {"unet": sd15_unet(setting), "vae": latent_vae(setting), "scheduler": _ddim()}
     return Subject(
         parts["unet"],
         pipeline("StableDiffusionPipeline", parts),
@@ -79,7 +79,7 @@ def sd15_controlnet(setting: Setting) -> Subject:
     parts: dict[str, Any] = {
         "unet": sd15_unet(setting),
         "controlnet": controlnet,
-        "vae": latent_vae(),
+        "vae": latent_vae(setting),
         "scheduler": _ddim(),
     }
     picture = setting.noise(2, 3, setting.size, setting.size).sigmoid()
@@ -95,7 +95,7 @@ def sd15_controlnet(setting: Setting) -> Subject:
 def pixart_sigma(setting: Setting) -> Subject:
     """PixArt-Σ, perturbed at the middle block as in diffusers' example."""
     network = pixart_network(setting)
-    parts = {"transformer": network, "vae": latent_vae(), "scheduler": _ddim()}
+    parts = {"transformer": network, "vae": latent_vae(setting), "scheduler": _ddim()}
     layer = f"blocks.{network.config.num_layers // 2}"
     mask = torch.ones(setting.batch, 300, dtype=torch.long, device=setting.device)
     fixed: Config = {"use_resolution_binning": False, "clean_caption": False, "negative_prompt": None}
@@ -128,7 +128,7 @@ def avatars(setting: Setting) -> Subject:
 def sdxl(setting: Setting) -> Subject:
     """Stable Diffusion XL."""
     network = setting.network(UNet2DConditionModel, {"sample_size": setting.size // 8} | _XL | XL_CONDITIONS, _SMALL_XL)
-    parts: dict[str, Any] = {"unet": network, "vae": latent_vae(), "scheduler": EulerDiscreteScheduler()}
+    parts: dict[str, Any] = {"unet": network, "vae": latent_vae(setting), "scheduler": EulerDiscreteScheduler()}
     return Subject(
         network,
         pipeline("StableDiffusionXLPipeline", parts, add_watermarker=False),
@@ -141,7 +141,11 @@ def sdxl(setting: Setting) -> Subject:
 def sd35_medium(setting: Setting) -> Subject:
     """Stable Diffusion 3.5 medium. diffusers' PAG pipeline cannot perturb its blocks of two attentions."""
     network = setting.network(SD3Transformer2DModel, _SD35_MEDIUM, _SMALL_SD35)
-    parts = {"transformer": network, "vae": latent_vae(16), "scheduler": FlowMatchEulerDiscreteScheduler(shift=3.0)}
+    parts = {
+        "transformer": network,
+        "vae": latent_vae(setting, 16),
+        "scheduler": FlowMatchEulerDiscreteScheduler(shift=3.0),
+    }
     return Subject(
         network,
         pipeline("StableDiffusion3Pipeline", parts),
@@ -154,7 +158,7 @@ def flux(setting: Setting) -> Subject:
     """The size of Flux.1 dev, for which diffusers has no PAG pipeline. CFG is a second call of the network."""
     small = _SMALL_FLUX | {"axes_dims_rope": (4, 6, 6)}
     network = setting.network(FluxTransformer2DModel, {"guidance_embeds": True}, small)
-    parts = {"transformer": network, "vae": latent_vae(16), "scheduler": FlowMatchEulerDiscreteScheduler()}
+    parts = {"transformer": network, "vae": latent_vae(setting, 16), "scheduler": FlowMatchEulerDiscreteScheduler()}
     return Subject(
         network,
         pipeline("FluxPipeline", parts),
@@ -186,11 +190,11 @@ def pipeline(name: str, parts: dict[str, Any], **options: Any) -> Any:
     return cls(**components, **options)
 
 
-def latent_vae(channels: int = 4) -> nn.Module:
-    """An autoencoder that nobody runs: it tells how much smaller latents are."""
+def latent_vae(setting: Setting, channels: int = 4) -> Any:
+    """An autoencoder that nobody runs: pipelines ask it how much smaller latents are, and where they belong."""
     sizes: Config = {"block_out_channels": (32,) * 4, "latent_channels": channels, "shift_factor": 0.0}
     sizes |= {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
-    return AutoencoderKL(**sizes).eval()
+    return setting.network(AutoencoderKL, sizes, {})
 
 
 def texts(setting: Setting, tokens: int, width: int) -> dict[str, Tensor]:

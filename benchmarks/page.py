@@ -75,7 +75,8 @@ def what(result: Result) -> str:
 
 def find(result: Result, kind: str, by: tuple[str, ...] = ("",)) -> Result | None:
     """The contender of a kind by one of some."""
-    return next((one for one in result["contenders"] if one["kind"] == kind and one["by"] in by), None)
+    found = (one for one in result["contenders"] if one["kind"] == kind and one["by"] in by and one["seconds"])
+    return next(found, None)
 
 
 def overview(known: Results) -> str:
@@ -269,8 +270,11 @@ def _detail(result: Result) -> str:
     header = ["", "seconds a step", "least to most", "operations, 10¹²", "above the least", "activations, MiB"]
     rows = []
     for one in result["contenders"]:
-        times = [value / steps for value in one["seconds"]]
         name = ", ".join(filter(None, (one["kind"], one["by"])))
+        if "failed" in one:
+            rows.append([name, f"fails: {one['failed']}", *[""] * (len(header) - 2 + allocated)])
+            continue
+        times = [value / steps for value in one["seconds"]]
         least = _least(result, one)
         operations = one["operations"] / steps / batch / 1e12
         row = [name, f"{median(one, steps):.3f}", f"{min(times):.3f} to {max(times):.3f}", f"{operations:.3f}", least]

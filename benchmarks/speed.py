@@ -80,8 +80,8 @@ ON_CPU: dict[str, Part] = {
     "sd15-384-1": _contest(models.sd15, 384, 1, 2, kinds=(CFG, BOTH)),
     "sd15-run": _contest(models.sd15, 256, 1, 2, kinds=(CFG, BOTH), steps=10, approximate=True),
     "controlnet-256-1": _contest(models.sd15_controlnet, 256, 1, 3),
-    "pixart-256-1": _contest(models.pixart_sigma, 256, 1, 4),
-    "pixart-256-4": _contest(models.pixart_sigma, 256, 4, 2),
+    "pixart-256-1": _contest(models.pixart_sigma, 256, 1, 3),
+    "pixart-256-4": _contest(models.pixart_sigma, 256, 4, 2, kinds=(CFG, BOTH)),
     "guiders-256-1": partial(_run, partial(contest_of_guiders, Setting(256, 1, 2), 3)),
     "avatars-64-1": _contest(models.avatars, 64, 1, 7, steps=25),
     "avatars-64-4": _contest(models.avatars, 64, 4, 5, steps=25),
@@ -100,4 +100,10 @@ ON_GPU: dict[str, Part] = {
     for name, make in _GPU.items()
     for batch in (1, 4)
     for suffix, mode in _MODES.items()
+} | {
+    f"{name}-run-cuda": partial(
+        _run,
+        partial(contest, make, Setting(1024, 1, 28, "cuda", "bfloat16"), 3, kinds=(CFG, BOTH), approximate=True),
+    )
+    for name, make in _GPU.items()
 }

@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from benchmarks import __main__ as command
 from benchmarks import contest, judge, page, plot, record
+from benchmarks.subject import Setting
 
 KINDS = ("sd15-256-1", "sd15-run", "controlnet-256-1", "pixart-256-1", "guiders-256-1", "avatars-64-1")
 COUNTED = ("layers", "sizes", "fidelity-ddim-10")
@@ -65,7 +68,6 @@ def test_the_page_tells_the_committed_results():
 
 
 def test_contenders_that_differ_are_no_contest():
-    import torch
 
     one, other = (contest.Contender("PAG", by, lambda: torch.zeros(1)) for by in "ab")
     near, far = ({"PAG, a": torch.ones(2), "PAG, b": torch.ones(2) + error} for error in (1e-6, 1e-2))
@@ -75,7 +77,6 @@ def test_contenders_that_differ_are_no_contest():
 
 
 def test_attention_on_the_cpu_is_counted():
-    import torch
 
     q = torch.ones(1, 1, 8, 4)
     _, operations, activations = contest.counted(lambda: torch.nn.functional.scaled_dot_product_attention(q, q, q))
@@ -103,8 +104,37 @@ def test_what_is_there_is_not_measured_again(tmp_path: Path, monkeypatch: pytest
     assert len(measured) == 2
 
 
+def test_what_fails_does_not_keep_others_from_being_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fails(small: bool) -> dict[str, Any]:
+        raise AssertionError("they differ")
+
+    for name, part in {"bad": fails, "good": lambda small: {}}.items():
+        monkeypatch.setitem(command.PARTS, name, part)
+    with pytest.raises(SystemExit, match=r"Failed: bad\."):
+        command.main(["bad", "good", "--small", "--results", str(tmp_path)])
+    assert record.read(tmp_path).keys() == {"good"}
+
+
+def test_what_fails_when_compiled_is_told(monkeypatch: pytest.MonkeyPatch):
+
+    monkeypatch.setattr(nn.Module, "compile", lambda self, mode: None)
+    runs = [0]
+
+    def later() -> torch.Tensor:
+        runs[0] += 1
+        if runs[0] > 1:
+            raise RuntimeError("no graph\nmore")
+        return torch.ones(1)
+
+    contenders = [contest.Contender("CFG", "", lambda: torch.ones(1)), contest.Contender("CFG", "other", later)]
+    found = contest.measure(contest.Contest(nn.Linear(1, 1), contenders), Setting(), 2, "default")["contenders"]
+    assert [len(one["seconds"]) for one in found] == [2, 0]
+    assert found[1]["failed"] == "RuntimeError: no graph"
+    result = {"model": "sd15", "steps": 1, "batch": 1, "size": 64, "compiled": "default", "denoiser's operations": {}}
+    assert "fails: RuntimeError: no graph" in page.details({"x": result | {"contenders": found, "device": "cpu"}})
+
+
 def test_psnr():
-    import torch
 
     exact = torch.full((2, 3, 4, 4), 0.5)
     assert judge.psnr(torch.stack([exact[0], exact[1] + 0.1]), exact) == pytest.approx([99.0, 20.0], abs=1e-3)
