@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from pag.controlnets import SharedControlNet
 from pag.denoiser import GuidedDenoiser
-from pag.families import Attending, Family, denoiser_of, family_of
+from pag.families import Attending, Family, controlnet_example, controlnets_of, denoiser_of, family_of
 from pag.forward import query_and_key_makers
 from pag.guidance import Guidance
 from pag.intercept import (
@@ -32,10 +33,10 @@ from pag.rows import Rows
 
 @dataclass(frozen=True)
 class Cost:
-    """Operations of one guided denoiser call for one image.
+    """Operations of one guided denoiser call for one image, with the ControlNets that run ahead of it.
 
     Args:
-        forward: floating-point operations of a plain forward of one row.
+        forward: floating-point operations of a plain forward of one row, of all these networks.
         rows: rows of a batch that shares nothing, which is what other tools run.
         floor: the least that exact arithmetic allows, in plain forwards of one row: up to the first perturbed attention
             operation a perturbed row is computed with its prompt's, there and at later ones without the map of the
@@ -80,7 +81,8 @@ def cost(pipe_or_model: Any, layers: Layers | None = None, *, cfg: bool = True, 
     """Count the operations of one guided step at the size that the model was trained for.
 
     Args:
-        pipe_or_model: a pipeline or its denoiser, of which only the configuration is read.
+        pipe_or_model: a pipeline or its denoiser, of which only the configuration is read. A pipeline's ControlNets
+            count too, if they are of those that share rows; peers run theirs on all rows.
         layers: the layers to perturb; default: those recommended for the family.
         cfg: whether classifier-free guidance is on.
         share_rows: whether equal rows are computed once.
@@ -90,6 +92,23 @@ def cost(pipe_or_model: Any, layers: Layers | None = None, *, cfg: bool = True, 
         RuntimeError: if the model asks its tensors for values, which those that are counted do not have.
     """
     model, family = on_meta(pipe_or_model)
+    one = _denoiser_cost(model, family, layers, cfg, share_rows)
+    if isinstance(pipe_or_model, nn.Module):
+        return one
+    controls = [
+        _control_cost(meta_copy(uncompiled(net)), kind, partial(example_of, model, family), cfg, share_rows)
+        for net, kind in controlnets_of(pipe_or_model)
+    ]
+    return _together([one, *controls])
+
+
+def _together(costs: Sequence[Cost]) -> Cost:
+    total = sum(one.forward for one in costs)
+    floor = sum(one.forward * one.floor for one in costs) / total
+    return Cost(total, costs[0].rows, floor, sum(one.forward * one.executed for one in costs) / total)
+
+
+def _denoiser_cost(model: nn.Module, family: Family, layers: Layers | None, cfg: bool, share_rows: bool) -> Cost:
     chosen = select(family.sites(model), family.recommended(model) if layers is None or automatic(layers) else layers)
     seen = _traced(model, family, chosen)
     rows, floor = 3 if cfg else 2, 1 + seen.extra(chosen)
@@ -98,6 +117,54 @@ def cost(pipe_or_model: Any, layers: Layers | None = None, *, cfg: bool = True, 
         return Cost(seen.total, rows, floor + int(cfg), executed)
     executed = _executed(model, family, chosen, cfg, share_rows) / seen.total
     return Cost(seen.total, rows, floor + int(cfg) * (1 - seen.before_text / seen.total), executed)
+
+
+def _control_cost(
+    net: nn.Module, family: Family, denoiser: Callable[[int], dict[str, Any]], cfg: bool, share_rows: bool
+) -> Cost:
+    """What a ControlNet costs. It has no perturbed rows, and up to the text one row serves for two.
+
+    Args:
+        net: the ControlNet, on the meta device.
+        family: what is known of it.
+        denoiser: arguments of the denoiser's forward for a number of rows.
+        cfg: whether classifier-free guidance is on.
+        share_rows: whether equal rows are computed once.
+    """
+    parts = [part for name in family.trunk if (part := getattr(net, name, None)) is not None]
+    counter, shared = FlopCounterMode(display=False), 0
+
+    def shares(original: Call, *args: Any, **kwargs: Any) -> Any:
+        nonlocal shared
+        before = counter.get_total_flops()
+        output = original(*args, **kwargs)
+        shared += counter.get_total_flops() - before
+        return output
+
+    def enter_text(original: Call, *args: Any, **kwargs: Any) -> Any:
+        nonlocal shared
+        shared = counter.get_total_flops()
+        return original(*args, **kwargs)
+
+    entry = family.text_entry(net)
+    overrides = [Override(part, shares) for part in parts] if entry is None else []
+    overrides += [] if entry is None else [Override(net.get_submodule(entry), enter_text)]
+    install(overrides)
+    try:
+        run_on_meta(net, controlnet_example(net, denoiser(1), 1), counter)
+    finally:
+        remove(overrides)
+    total = counter.get_total_flops()
+    if not (cfg and share_rows):
+        return Cost(total, 3 if cfg else 2, 1 + int(cfg) * (1 - shared / total), 1 + int(cfg))
+    control = SharedControlNet(net, family, Guidance(), _EqualRows(cfg))
+    control.attach()
+    try:
+        counter = FlopCounterMode(display=False)
+        run_on_meta(net, controlnet_example(net, denoiser(2), 2), counter)
+    finally:
+        control.detach()
+    return Cost(total, 3, 2 - shared / total, counter.get_total_flops() / total)
 
 
 def layer_costs(pipe_or_model: Any) -> list[LayerCost]:

@@ -35,12 +35,11 @@ BESIDE_TEXT = Family(
 
 
 def controlnets_of(pipe: Any) -> list[tuple[nn.Module, Family]]:
-    """The ControlNets of a pipeline that can share rows."""
+    """The ControlNets of a pipeline that can share rows, each as often as it runs in a step."""
     component = getattr(pipe, "controlnet", None)
     nets: Any = getattr(component, "nets", component)
     each: list[Any] = list(nets) if isinstance(nets, nn.ModuleList | list | tuple) else [nets]  # pyright: ignore
-    once = {id(net): net for net in each}.values()
-    return [(net, family) for net in once if (family := _family_of(getattr(net, "_orig_mod", net))) is not None]
+    return [(net, family) for net in each if (family := _family_of(getattr(net, "_orig_mod", net))) is not None]
 
 
 def _family_of(net: Any) -> Family | None:
@@ -66,4 +65,7 @@ def controlnet_example(net: Any, denoiser: dict[str, Any], rows: int) -> dict[st
     arguments |= {"sample": denoiser["sample"][:, : config.in_channels], "controlnet_cond": picture}
     if "added_cond_kwargs" in denoiser:
         arguments["added_cond_kwargs"] = denoiser["added_cond_kwargs"]
+    if "num_control_type" in config:  # of all kinds of pictures, one is given
+        kinds = torch.zeros(rows, config.num_control_type, device=device)
+        arguments |= {"controlnet_cond": [picture], "control_type": kinds, "control_type_idx": [0]}
     return arguments
