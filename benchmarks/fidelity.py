@@ -27,16 +27,17 @@ EXACT, CFG, NONE = "CFG + PAG, exact", "CFG", "no guidance"
 METHODS: dict[str, dict[str, Any] | None] = {
     EXACT: {},
     CFG: None,
-    "reuse 2 and 1": {"reuse": pag.Reuse(pag=2, cfg=1)},
-    "reuse 3 and 2": {"reuse": pag.Reuse(pag=3, cfg=2)},
-    "reuse 4 and 3": {"reuse": pag.Reuse(pag=4, cfg=3)},
-    "reuse 6 and 4": {"reuse": pag.Reuse(pag=6, cfg=4)},
-    "reuse 3 and 2, last held": {"reuse": pag.Reuse(pag=3, cfg=2, damping=0.0)},
+    "PAG every 2nd step": {"reuse": pag.Reuse(pag=2)},
+    "both every 2nd": {"reuse": pag.Reuse(pag=2, cfg=2)},
+    "both every 3rd": {"reuse": pag.Reuse(pag=3, cfg=3)},
+    "both every 4th": {"reuse": pag.Reuse(pag=4, cfg=4)},
+    "both every 6th": {"reuse": pag.Reuse(pag=6, cfg=6)},
+    "both every 8th": {"reuse": pag.Reuse(pag=8, cfg=8)},
     "PAG in the first half": {"stop": 0.5},
     "PAG in the middle": {"start": 0.2, "stop": 0.8},
 }
-"""Settings of :func:`pag.guide`, None for none. *Reuse k and j*: PAG in each k-th step and CFG in each j-th."""
-JUDGED = (NONE, CFG, EXACT, "reuse 3 and 2", "reuse 6 and 4")
+"""Settings of :func:`pag.guide`, None for none."""
+JUDGED = (NONE, CFG, EXACT, "both every 4th")
 """Those whose images are judged by themselves."""
 
 SCHEDULERS: dict[str, Callable[[Any], Any]] = {

@@ -22,6 +22,7 @@ def contest(
     kinds: tuple[str, ...] = KINDS,
     compiled: str = "",
     approximate: bool = False,
+    without: tuple[str, ...] = ("diffusers",),
     small: bool = False,
 ) -> dict[str, Any]:
     """The plain pipeline, guided and not, against diffusers' PAG pipeline.
@@ -32,13 +33,15 @@ def contest(
         rounds: how often each contender is timed.
         kinds: which guidance.
         compiled: mode of `torch.compile`, empty for none.
-        approximate: measure cheaper guidance instead of diffusers', over a whole run.
+        approximate: measure cheaper guidance too, which shows over a whole run.
+        without: whose guidance then gives way to it.
         small: measure a tiny network, to try the benchmark.
     """
     if small:
         setting, rounds, compiled = _small(setting), 1, ""
     found = pipelines(make(setting), approximate)
-    chosen = [one for one in found.contenders if one.kind in kinds and not (approximate and one.by == "diffusers")]
+    left_out = without if approximate else ()
+    chosen = [one for one in found.contenders if one.kind in kinds and one.by not in left_out]
     return _result(make.__name__, replace(found, contenders=chosen), setting, rounds, compiled)
 
 
@@ -78,7 +81,9 @@ ON_CPU: dict[str, Part] = {
     "sd15-256-4": _contest(models.sd15, 256, 4, 2),
     "sd15-256-2": _contest(models.sd15, 256, 2, 2, kinds=(CFG, BOTH)),
     "sd15-384-1": _contest(models.sd15, 384, 1, 2, kinds=(CFG, BOTH)),
-    "sd15-run": _contest(models.sd15, 256, 1, 2, kinds=(CFG, BOTH), steps=10, approximate=True),
+    "sd15-run": _contest(
+        models.sd15, 256, 1, 2, kinds=(CFG, BOTH), steps=25, approximate=True, without=("diffusers", "here")
+    ),
     "controlnet-256-1": _contest(models.sd15_controlnet, 256, 1, 3),
     "pixart-256-1": _contest(models.pixart_sigma, 256, 1, 3),
     "pixart-256-4": _contest(models.pixart_sigma, 256, 4, 2, kinds=(CFG, BOTH)),
