@@ -116,6 +116,47 @@ def test_block_by_block(eager: tuple[Tensor, Tensor]):
 
 
 @pytest.mark.slow
+def test_many_perturbed_blocks_share_a_graph():
+    """In SDXL's middle all ten blocks are perturbed: one graph for the first, which shares rows, one for the others.
+
+    And two each for the blocks ahead and behind, which are of two widths: plain, and with a row more.
+    """
+    graphs = Graphs()
+    unet = zoo.unet("sdxl", block_out_channels=(8, 16, 32), transformer_layers_per_block=(1, 2, 10))
+    unet.compile_repeated_blocks(backend=graphs, fullgraph=True)
+    pipe = zoo.pipeline("StableDiffusionXLPipeline", unet=unet)
+    given: dict[str, Any] = zoo.prompts() | zoo.pooled()
+    settled: list[int] = []
+    for _ in range(2):
+        zoo.sample(pipe, **given)
+        with pag.guide(pipe, S, start=0.3) as guide:
+            assert len(guide.sites) == 10
+            zoo.sample(pipe, **given)
+        settled.append(graphs.count)
+    assert settled == [6, 6]
+
+
+@pytest.mark.slow
+def test_reused_deltas():
+    """Two graphs more: for the prompt's rows alone, and with the perturbed ones."""
+    graphs, pipe = Graphs(), zoo.pipeline(unet=network())
+    reuse = pag.Reuse(pag=3, cfg=2)
+    given: dict[str, Any] = zoo.prompts() | {"steps": 8}
+    with pag.guide(pipe, S, reuse=reuse):
+        expected = zoo.sample(pipe, **given)
+    pipe.unet = torch.compile(pipe.unet, backend=graphs, fullgraph=True)  # pyright: ignore
+    settled: list[int] = []
+    for _ in range(2):
+        with pag.guide(pipe, S, reuse=reuse):
+            assert zoo.difference(zoo.sample(pipe, **given), expected) <= 1e-4
+        with pag.guide(pipe, S):
+            zoo.sample(pipe, **given)
+        zoo.sample(pipe, **given)
+        settled.append(graphs.count)
+    assert settled == [4, 4]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("in_place", [False, True])
 def test_compiling_under_guidance_is_not_a_silent_no_op(eager: tuple[Tensor, Tensor], in_place: bool):
     graphs, run = Graphs(), Run(network())
