@@ -223,6 +223,7 @@ class TestConfig:
         "start": 0.2,
         "stop": 0.8,
         "enabled": False,
+        "reuse": {"pag": 4, "cfg": 3, "repay": 0.5},
     }
 
     def test_every_setting_is_saved(self, tmp_path: Path):

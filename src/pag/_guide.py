@@ -16,7 +16,7 @@ from pag.families import Family, controlnets_of, denoiser_of, denoisers_of, fami
 from pag.guidance import Guidance
 from pag.intercept import uncompiled
 from pag.layers import Layers, Site, automatic, select
-from pag.reuse import Reuse
+from pag.reuse import Reuse, reuse_of
 
 # Weak on both sides: a guided network that is dropped takes its guide along, for which it is held by the network.
 _guided: "weakref.WeakKeyDictionary[nn.Module, weakref.ref[Guide]]" = weakref.WeakKeyDictionary()
@@ -177,6 +177,7 @@ def guide(
     adaptive_scale: float = 0.0,
     perturbation: str = "identity",
     share_rows: bool = True,
+    speed: str | None = None,
     reuse: Reuse | None = None,
 ) -> Guide:
     """Guide a diffusers pipeline by its own prediction with perturbed self-attention (PAG, arXiv 2403.17377).
@@ -192,8 +193,9 @@ def guide(
         adaptive_scale: a in ``max(0, s − a·(1000 − t))``; 0 keeps the scale constant.
         perturbation: name of the method.
         share_rows: compute equal rows once (exact).
-        reuse: in which steps the differences that guidance adds are computed, and how they are extrapolated between
-            (approximate). Default: in all steps.
+        speed: ``"exact"``, the default, or ``"fast"``: differences of predictions, of classifier-free guidance too, are
+            computed in every fourth step and held in between, which is approximate.
+        reuse: the same in detail.
 
     Returns:
         A context manager, also usable through ``attach()`` and ``detach()``.
@@ -216,7 +218,7 @@ def guide(
         adaptive_scale=adaptive_scale,
         perturbation=perturbation,
         share_rows=share_rows,
-        reuse=reuse,
+        reuse=reuse_of(speed, reuse),
     )
     return Guide(pipe, guidance, layers)
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Hashable, Sequence
+from dataclasses import asdict
 from typing import Any, final
 
 import torch
@@ -17,10 +18,12 @@ from pag.families import family_of
 from pag.guidance import Guidance
 from pag.intercept import Call, Override, held_by_callers, predictions_of, uncompiled, with_predictions
 from pag.layers import automatic, select
+from pag.reuse import Deltas, Reuse
 from pag.rows import Rows
 from pag.schedule import Schedule, check_number
 
 _COND, _UNCOND, _PERTURBED = "pred_cond", "pred_uncond", "pred_cond_perturbed"
+_GROUPS = {_UNCOND: "uncond", _PERTURBED: "perturbed"}
 _NAME: str = BaseGuidance._identifier_key  # pyright: ignore
 _ANSWERED = "perturbed_by_pag"
 
@@ -49,6 +52,8 @@ class PerturbedAttentionGuider(ClassifierFreeGuidance):
         start: share of the steps after which classifier-free guidance begins.
         stop: share of the steps after which it ends.
         enabled: False switches both off.
+        reuse: in which steps ``c − u`` and ``c − ĉ`` are computed, and how they are extrapolated between
+            (approximate): a :class:`~pag.reuse.Reuse`, or its fields as a dictionary. ``None``: in all steps.
 
     Raises:
         ValueError: if a number is out of range. A layer that does not exist is told in the first guided step.
@@ -76,8 +81,11 @@ class PerturbedAttentionGuider(ClassifierFreeGuidance):
         start: float = 0.0,
         stop: float = 1.0,
         enabled: bool = True,
+        reuse: Reuse | dict[str, Any] | None = None,
     ) -> None:
         super().__init__(guidance_scale, guidance_rescale, use_original_formulation, start, stop, enabled)
+        self._reuse = Reuse(**reuse) if isinstance(reuse, dict) else reuse
+        self.register_to_config(reuse=None if self._reuse is None else asdict(self._reuse))  # as JSON can hold it
         self.register_to_config(_use_default_values=[])  # diffusers takes positional arguments for such, and loses them
         check_number("pag_scale", pag_scale)
         check_number("pag_adaptive_scale", pag_adaptive_scale)
@@ -88,6 +96,8 @@ class PerturbedAttentionGuider(ClassifierFreeGuidance):
         self._schedule = Schedule(pag_scale, pag_start, pag_stop)
         self._batches: list[Any] = []
         self._branch: _Branch | None = None
+        self._deltas: list[Deltas] = []
+        self._combined = 0
 
     @property
     def pag_scale(self) -> float:
@@ -96,13 +106,30 @@ class PerturbedAttentionGuider(ClassifierFreeGuidance):
 
     def set_state(self, step: int, num_inference_steps: int, timestep: Any) -> None:
         """Begin a step. Whatever an interrupted run has left is taken off."""
+        # A guider for the last steps only is not told of the first ones.
+        begins = step == 0 or step <= (self._step or 0) or num_inference_steps != self._num_inference_steps
         super().set_state(step, num_inference_steps, timestep)
         self._step_out(for_good=step == 0)
+        self._combined, self._deltas = 0, [] if begins else self._deltas
+        for deltas in self._deltas:
+            deltas.begin(step, num_inference_steps)
 
     def active_predictions(self) -> list[str]:
         """The predictions of this step, in the order in which the denoiser is called for them."""
+        left_out = self._left_out()
+        return [name for name in self._wanted() if name not in left_out]
+
+    def _wanted(self) -> list[str]:
         perturbed = [_PERTURBED] if self._scale > 0 else []
         return [_COND, *perturbed, *([_UNCOND] if self._is_cfg_enabled() else [])]
+
+    def _left_out(self) -> list[str]:
+        """The predictions that need not be computed in this step."""
+        if not self._deltas:
+            return []
+        groups = [_GROUPS[name] for name in self._wanted() if name != _COND]
+        left_out = self._deltas[0].left_out(groups)
+        return [name for name, group in _GROUPS.items() if group in left_out]
 
     def prepare_inputs(self, data: Any) -> list[Any]:
         """The inputs of each prediction."""
@@ -128,7 +155,7 @@ class PerturbedAttentionGuider(ClassifierFreeGuidance):
             RuntimeError: if the denoiser is guided already.
         """
         self._count_prepared += 1
-        if self._scale == 0:
+        if not self._perturbs:
             return
         if (other := guide_of(denoiser)) is not None:
             raise RuntimeError(f"The denoiser is guided already, by {other}. Detach that first.")
@@ -148,7 +175,7 @@ class PerturbedAttentionGuider(ClassifierFreeGuidance):
             RuntimeError: if the pipeline called the denoiser in a way that could not be followed.
         """
         predictions: dict[str, Tensor] = {getattr(one, _NAME): one.noise_pred for one in data}
-        if self._scale > 0 and not any(getattr(one, _ANSWERED, False) for one in data):
+        if self._perturbs and not any(getattr(one, _ANSWERED, False) for one in data):
             raise RuntimeError(
                 "The denoiser's call for the prompt was not perturbed: the pipeline must call `prepare_models` of this "
                 "guider, and hold the batch that it calls the denoiser for in a local variable, as diffusers' own do."
@@ -160,8 +187,8 @@ class PerturbedAttentionGuider(ClassifierFreeGuidance):
         self, pred_cond: Tensor, pred_uncond: Tensor | None = None, pred_cond_perturbed: Tensor | None = None
     ) -> GuiderOutput:
         """``u + g·(c − u) + s·(c − ĉ)`` of the predictions that there are."""
-        c, u, p = (None if one is None else _exact(one) for one in (pred_cond, pred_uncond, pred_cond_perturbed))
-        assert c is not None
+        c = _exact(pred_cond)
+        u, p = self._completed(c, pred_uncond, pred_cond_perturbed)
         result = c
         if u is not None:
             g = self.guidance_scale + 1 if self.use_original_formulation else self.guidance_scale
@@ -171,6 +198,24 @@ class PerturbedAttentionGuider(ClassifierFreeGuidance):
         if self.guidance_rescale > 0 and result is not c:
             result = combine.rescale(result, c, self.guidance_rescale)
         return GuiderOutput(pred=result.to(pred_cond.dtype), pred_cond=pred_cond, pred_uncond=pred_uncond)
+
+    def _completed(self, c: Tensor, u: Tensor | None, p: Tensor | None) -> list[Tensor | None]:
+        given = {name: [_exact(one)] for name, one in ((_UNCOND, u), (_PERTURBED, p)) if one is not None}
+        if self._reuse is not None and self._num_inference_steps:
+            if self._combined == len(self._deltas):  # one guider may serve video and audio in turn
+                self._deltas.append(Deltas(self._reuse))
+                self._deltas[-1].begin(self._step, self._num_inference_steps)
+            deltas, self._combined = self._deltas[self._combined], self._combined + 1
+            computed = {_GROUPS[name]: one for name, one in given.items()}
+            left_out = [_GROUPS[name] for name in self._left_out()]
+            completed = deltas.completed([c], computed, left_out)
+            given = {name: completed[group] for name, group in _GROUPS.items() if group in completed}
+        return [given[name][0] if name in given else None for name in (_UNCOND, _PERTURBED)]
+
+    @property
+    def _perturbs(self) -> bool:
+        """Whether the perturbed prediction is computed in this step."""
+        return _PERTURBED in self.active_predictions()
 
     @property
     def is_conditional(self) -> bool:
@@ -201,7 +246,7 @@ class PerturbedAttentionGuider(ClassifierFreeGuidance):
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy has nothing to do with the run that is under way, nor with its denoiser.
-        return vars(self) | {"_batches": [], "_branch": None}
+        return vars(self) | {"_batches": [], "_branch": None, "_deltas": []}
 
 
 @final

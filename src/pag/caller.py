@@ -115,7 +115,15 @@ class PipelineCaller(threading.local):
         self._pipe, variables = running_pipeline(self._given)
         convention = self._convention
         named = (convention.switch, *self._scales, convention.unless, convention.truncated)
-        wanted = ("t", "guider", "guidance_rescale", *named, convention.groups_with[0], convention.groups_by[0])
+        wanted = (
+            "t",
+            "timesteps",
+            "guider",
+            "guidance_rescale",
+            *named,
+            convention.groups_with[0],
+            convention.groups_by[0],
+        )
         self._locals = {name: variables[name] for name in wanted if name in variables}
         self._check_guider()
         if self._declared is not False and (reason := convention.impossible(self._pipe)):
@@ -301,9 +309,16 @@ class PipelineCaller(threading.local):
         kept = self._kept.get(self._turn)
         if kept is None or kept.key != key:
             kept = self._kept[self._turn] = Deltas(self._reuse, key)
-        if kept.step != self._steps:
-            kept.begin(self._steps)
+        if kept.step != self._steps - 1:
+            kept.begin(self._steps - 1, self._count_steps())
         return kept
+
+    def _count_steps(self) -> int | None:
+        listed: Any = self._locals.get("timesteps")
+        if not hasattr(listed, "__len__"):
+            listed = self._run
+        # In some loops each frame has timesteps of its own, so that there are more.
+        return len(listed) if len(listed) >= self._steps else None
 
     def _check_reuse(self, reuse: Reuse) -> None:
         counted = "t" in self._locals or hasattr(self._scheduler, "step_index")

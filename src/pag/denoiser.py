@@ -1,6 +1,6 @@
 """One guided call of the denoiser: grow the batch, share equal rows, perturb, combine, return what came in."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Hashable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from threading import RLock
@@ -27,7 +27,7 @@ from pag.intercept import (
     with_predictions,
 )
 from pag.layers import Site
-from pag.reuse import Delta, Deltas
+from pag.reuse import Deltas
 from pag.rows import Rows, Stage
 from pag.trust import check_rows, explained
 
@@ -133,25 +133,30 @@ class GuidedDenoiser:
         aside = any(arguments.get(name) not in (None, False) for name in self._family.aside)
         rows = self._caller.rows(sample, "aside" if aside else self._role)
         scale = self._scale(arguments.get(self._family.timestep, 0))
-        deltas = self._caller.deltas((id(self), _shapes(sample)[: rows.size]) if rows.guidable else None)
+        deltas = self._caller.deltas(self._kind(rows, arguments) if rows.guidable else None)
         if scale == 0 and deltas is None:
             return original(*args, **kwargs)
         if not rows.guidable:
             return self._without_prompt(rows, call, deltas)
         self._refuse_caches()
         wanted = rows.groups if scale else rows.given
-        known = {} if deltas is None else deltas.known([group for group in wanted if group != "cond"])
-        groups = tuple(group for group in wanted if group not in known)
+        left_out = () if deltas is None else deltas.left_out([group for group in wanted if group != "cond"])
+        groups = tuple(group for group in wanted if group not in left_out)
         output, predictions = self._predict(rows, groups, call)
         # Differences of close predictions cancel, so half precision is left for the result only.
         exact = [one.to(torch.promote_types(one.dtype, torch.float32)) for one in predictions]
         if deltas is not None:
-            exact = _completed(rows, groups, exact, known, deltas)
+            exact = _completed(rows, groups, exact, left_out, deltas)
             deltas.keep([one[rows.span("cond")] for one in exact], output)
         results = self._combine(rows, exact, scale)
         return with_predictions(
             output, [result.to(one.dtype) for result, one in zip(results, predictions, strict=True)]
         )
+
+    def _kind(self, rows: Rows, arguments: Mapping[str, Any]) -> Hashable:
+        """What must stay the same for the deltas of earlier steps to be good for a call."""
+        modes = [(name, value) for name, value in arguments.items() if isinstance(value, str | bool | None)]
+        return id(self), _shapes(arguments[self._family.sample])[: rows.size], tuple(modes)
 
     def _predict(self, rows: Rows, groups: tuple[str, ...], call: _Forward) -> tuple[Any, list[Tensor]]:
         """What the network returns for some groups of rows, and its predictions with theirs, in that order."""
@@ -195,16 +200,14 @@ class GuidedDenoiser:
         if deltas is None or not deltas.c:
             return self._added_owed(call())
         group = deltas.another(group)
-        if known := deltas.known([group]).get(group):
-            if self._stores(call.arguments):
-                raise self._needs_all()
-            u = [_last(c, delta) - delta for c, delta in zip(deltas.c, known, strict=True)]
-            like = self._predictions(deltas.output)
-            u = [one.to(other.dtype) for one, other in zip(u, like, strict=True)]
-            return self._added_owed(with_predictions(deltas.output, u))
-        output = call()
-        deltas.add({group: [_last(c, u) - u for c, u in zip(deltas.c, self._predictions(output), strict=True)]})
-        return self._added_owed(output)
+        left_out = deltas.left_out([group])
+        if left_out and self._stores(call.arguments):
+            raise self._needs_all()
+        output = deltas.output if left_out else call()
+        plain = self._predictions(output)
+        u = deltas.completed(deltas.c, {} if left_out else {group: plain}, left_out)[group]
+        u = [one.to(like.dtype) for one, like in zip(u, plain, strict=True)]
+        return self._added_owed(with_predictions(output, u))
 
     def _refuse_caches(self) -> None:
         model = uncompiled(self._model)
@@ -272,7 +275,8 @@ class GuidedDenoiser:
         return with_predictions(
             output,
             [
-                (one.to(delta.dtype) + _last(delta, one)).to(one.dtype)
+                # A call without text may have the tokens of the image alone, which are the last ones then.
+                (one.to(delta.dtype) + delta[:, -one.shape[1] :]).to(one.dtype)
                 for one, delta in zip(self._predictions(output), owed, strict=True)
             ],
         )
@@ -309,22 +313,16 @@ class GuidedDenoiser:
 
 
 def _completed(
-    rows: Rows, groups: Sequence[str], predictions: list[Tensor], known: Mapping[str, Delta], deltas: Deltas
+    rows: Rows, groups: Sequence[str], predictions: list[Tensor], left_out: Sequence[str], deltas: Deltas
 ) -> list[Tensor]:
-    """All groups of rows: those that were run, whose deltas are kept, and ``c`` less the known deltas."""
+    """The predictions of all groups of rows, from those of the groups that were run."""
     run = {
         group: [one[index * rows.size : (index + 1) * rows.size] for one in predictions]
         for index, group in enumerate(groups)
     }
-    c = run["cond"]
-    deltas.add({group: [a - b for a, b in zip(c, one, strict=True)] for group, one in run.items() if group != "cond"})
-    run |= {group: [a - b for a, b in zip(c, delta, strict=True)] for group, delta in known.items()}
-    return [torch.cat([run.get(group, c)[index] for group in rows.groups]) for index in range(len(predictions))]
-
-
-def _last(whole: Tensor, like: Tensor) -> Tensor:
-    """As many tokens: a call without text may have those of the image alone, which are the last ones then."""
-    return whole[:, -like.shape[1] :]
+    c = run.pop("cond")
+    every = {"cond": c, **deltas.completed(c, run, left_out)}
+    return [torch.cat([every.get(group, c)[index] for group in rows.groups]) for index in range(len(predictions))]
 
 
 def _shapes(rows: Any) -> tuple[Any, ...]:

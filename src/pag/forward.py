@@ -212,13 +212,15 @@ class _Arguments:
 
     def __init__(self, module: nn.Module, family: Family) -> None:
         names = input_names(module)
+        self._family = family
         self._tables = _with_positions(names, [name for name in names if not family.carries_rows(name)])
         self._stacks = _with_positions(names, family.row_stacks)
         self._second = _with_positions(names, [name for name in names if name in family.rows_second])
 
     def take(self, rows: Rows, stage: Stage, name: str | int, value: Any) -> Any:
         """The distinct rows of an argument."""
-        if name in self._tables:
+        # What an attention module only passes on to its processor is not among its names.
+        if name in self._tables or (isinstance(name, str) and not self._family.carries_rows(name)):
             return value
         if name in self._second:
             return _turned(rows.take(_turned(value), stage))

@@ -1,8 +1,12 @@
 """Reuse of deltas: what guidance adds changes slowly over the steps, so it need not be computed in each of them.
 
 Approximate, and off unless asked for. A delta is the difference of the prompt's prediction and another one:
-``c − ĉ`` of perturbed-attention guidance, ``c − u`` of classifier-free guidance. In the steps between two computations
-it is extrapolated, the rows that it would need are not run, and ``ĉ`` and ``u`` are ``c`` less that delta.
+``c − ĉ`` of perturbed-attention guidance, ``c − u`` of classifier-free guidance. Between two steps that compute it the
+last one is held: the rows that it would need are not run, and ``ĉ`` and ``u`` are ``c`` less that delta.
+
+Holding lags behind. So the step that computes ``d`` anew, after ``n`` steps that held ``d₀``, also repays most of what
+these missed, had the delta grown evenly: it adds ``repay·n/2·(d − d₀)``. The last step, which nothing could put right
+any more, does not.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -18,15 +22,14 @@ Delta = Sequence[Tensor]
 
 @dataclass(frozen=True)
 class Reuse:
-    """How often deltas are computed. In the first two steps of a run they always are.
+    """How often deltas are computed: in the first step, in every so-manieth one, and shortly before the last.
 
-    Between them, after deltas ``d₀`` and ``d₁`` in steps ``i₀ < i₁``, that of step ``i`` is
-    ``d₁ + damping·(d₁ − d₀)·(i − i₁)/(i₁ − i₀)``.
+    Both are not computed in the same steps, if they can be apart.
 
     Args:
         pag: compute ``c − ĉ`` in every pag-th step; 1 in each.
         cfg: compute ``c − u`` in every cfg-th step; 1 in each. That of all negative prompts, if there are several.
-        damping: 0 holds the last delta, 1 continues a straight line.
+        repay: which share of what was missed between two computations is made up for, from 0 to 1.
 
     Raises:
         TypeError: if an argument has the wrong type.
@@ -35,7 +38,7 @@ class Reuse:
 
     pag: int = 1
     cfg: int = 1
-    damping: float = 0.5
+    repay: float = 0.75
 
     def __post_init__(self) -> None:
         for name in ("pag", "cfg"):
@@ -44,36 +47,70 @@ class Reuse:
                 raise TypeError(f"{name} must be a number of steps, 1 or more, but is {value!r}.")
             if value < 1:
                 raise ValueError(f"{name} must be a number of steps, 1 or more, but is {value}.")
-        if isinstance(self.damping, bool) or not isinstance(self.damping, Real):
-            raise TypeError(f"damping must be a number from 0 to 1, but is {self.damping!r}.")
-        if not 0 <= self.damping <= 1:
-            raise ValueError(f"damping must be a number from 0 to 1, but is {self.damping!r}.")
+        if isinstance(self.repay, bool) or not isinstance(self.repay, Real):
+            raise TypeError(f"repay must be a number from 0 to 1, but is {self.repay!r}.")
+        if not 0 <= self.repay <= 1:
+            raise ValueError(f"repay must be a number from 0 to 1, but is {self.repay!r}.")
 
     def every(self, group: str) -> int:
         """In every how many-th step the delta to a group of rows is computed."""
         return self.pag if group == "perturbed" else self.cfg
 
+    def first(self, group: str) -> int:
+        """How many steps the first one lasts: that of the perturbed rows longer, so that they keep out of step."""
+        return self.pag + self.pag // 2 if group == "perturbed" and self.cfg > 1 else self.every(group)
+
+
+SPEEDS: Mapping[str, Reuse | None] = {"exact": None, "fast": Reuse(pag=4, cfg=4)}
+"""By name, what suits most."""
+
+
+def reuse_of(speed: str | None, reuse: Reuse | None) -> Reuse | None:
+    """What to reuse.
+
+    Args:
+        speed: a name of :data:`SPEEDS`, or None.
+        reuse: the same in detail, or None.
+
+    Raises:
+        ValueError: if there is no such name, or both are given.
+    """
+    if speed is None:
+        return reuse
+    if speed not in SPEEDS:
+        raise ValueError(f"speed={speed!r} does not exist. There is: {', '.join(SPEEDS)}.")
+    if reuse is not None:
+        raise ValueError(f"speed={speed!r} and reuse={reuse} are two names of one setting. Leave one out.")
+    return SPEEDS[speed]
+
 
 @final
 class _History:
-    """One delta in the steps in which it was computed."""
+    """One delta in the steps of a run."""
 
     def __init__(self) -> None:
-        self._steps: list[int] = []
-        self._deltas: list[Delta] = []
+        self.last: Delta = ()
+        """As it was computed last."""
+        self.step = 0
+        """In which step."""
+        self.computed = 0
+        """How often it was."""
+        self.held = 0
+        """How often it was held since."""
 
-    def due(self, step: int, every: int) -> bool:
-        return len(self._steps) < 2 or step - self._steps[-1] >= every
+    def add(self, step: int, delta: Delta, repay: float) -> Delta:
+        """Keep a delta that was computed; what to use in its place repays what was missed."""
+        used = delta
+        if self.held and repay and [one.shape for one in self.last] == [one.shape for one in delta]:
+            ahead = repay * self.held / 2
+            used = [new + ahead * (new - old) for old, new in zip(self.last, delta, strict=True)]
+        self.last, self.step, self.held, self.computed = delta, step, 0, self.computed + 1
+        return used
 
-    def add(self, step: int, delta: Delta) -> None:
-        if self._deltas and [one.shape for one in self._deltas[-1]] != [one.shape for one in delta]:
-            self._steps, self._deltas = [], []
-        self._steps, self._deltas = [*self._steps[-1:], step], [*self._deltas[-1:], delta]
-
-    def at(self, step: int, damping: float) -> Delta:
-        (before, last), (old, new) = self._steps, self._deltas
-        ahead = damping * (step - last) / (last - before)
-        return [b + ahead * (b - a) for a, b in zip(old, new, strict=True)]
+    def hold(self) -> Delta:
+        """The last delta, once more."""
+        self.held += 1
+        return self.last
 
 
 @final
@@ -85,7 +122,7 @@ class Deltas:
         key: what must stay as it is for them to be good: the network, the number and shape of rows.
     """
 
-    def __init__(self, reuse: Reuse, key: Hashable) -> None:
+    def __init__(self, reuse: Reuse, key: Hashable = None) -> None:
         self.key = key
         self.step = -1
         """The step that is under way."""
@@ -94,12 +131,19 @@ class Deltas:
         self.output: Any = None
         """What the network returned for it."""
         self._reuse = reuse
+        self._left: int | None = None
         self._others = 0
         self._histories: dict[str, _History] = {}
 
-    def begin(self, step: int) -> None:
-        """Begin a step."""
+    def begin(self, step: int, steps: int | None) -> None:
+        """Begin a step.
+
+        Args:
+            step: its number, from 0.
+            steps: how many there are, if that is known.
+        """
         self.step, self.c, self.output, self._others = step, None, None, 0
+        self._left = None if steps is None else steps - 1 - step
 
     def another(self, group: str) -> str:
         """A name for the group of the next call without the prompt's rows: a step may make several for one."""
@@ -111,21 +155,47 @@ class Deltas:
         if self._reuse.cfg > 1:
             self.c, self.output = c, output
 
-    def known(self, groups: Sequence[str]) -> dict[str, Delta]:
-        """The deltas to those of the groups that need not be computed in this step."""
+    def left_out(self, groups: Sequence[str]) -> tuple[str, ...]:
+        """Those of the groups that need not be computed in this step."""
         others = [group for group in groups if group != "perturbed"]
-        known = [group for group in groups if not self._due(group)]
-        if not all(group in known for group in others):  # all negative prompts are run, or none is
-            known = [group for group in known if group not in others]
-        return {group: self._histories[group].at(self.step, self._reuse.damping) for group in known}
+        due = [group for group in groups if self._due(group)]
+        if any(group in due for group in others):  # all negative prompts are run, or none is
+            due += others
+        return tuple(group for group in groups if group not in due)
 
-    def add(self, computed: Mapping[str, Delta]) -> None:
-        """Keep the deltas that were computed in this step, by group."""
-        for group, delta in computed.items():
-            if self._reuse.every(group) == 1:
-                continue
-            self._histories.setdefault(group, _History()).add(self.step, delta)
+    def completed(self, c: Delta, computed: Mapping[str, Delta], left_out: Sequence[str]) -> dict[str, Delta]:
+        """The predictions of all groups.
+
+        Args:
+            c: those of the prompt.
+            computed: those of the groups that were computed. Their deltas are kept.
+            left_out: the groups that were not.
+        """
+        every: dict[str, Delta] = {}
+        repay = 0.0 if self._left == 0 else self._reuse.repay
+        for group, one in computed.items():
+            delta = [_last(a, b) - b for a, b in zip(c, one, strict=True)]
+            used = delta if self._reuse.every(group) == 1 else self._history(group).add(self.step, delta, repay)
+            every[group] = one if used is delta else _less(c, used)
+        return every | {group: _less(c, self._history(group).hold()) for group in left_out}
+
+    def _history(self, group: str) -> _History:
+        return self._histories.setdefault(group, _History())
 
     def _due(self, group: str) -> bool:
-        every = self._reuse.every(group)
-        return group not in self._histories or self._histories[group].due(self.step, every)
+        history, every = self._histories.get(group), self._reuse.every(group)
+        if history is None or every == 1:
+            return True
+        past = self.step - history.step
+        # A last look at the delta, as late as the steps that follow can still make something of it.
+        late = self._left == 1 and past > 1
+        return late or past >= (every if history.computed > 1 else self._reuse.first(group))
+
+
+def _less(c: Delta, delta: Delta) -> Delta:
+    return [_last(a, d) - d for a, d in zip(c, delta, strict=True)]
+
+
+def _last(whole: Tensor, like: Tensor) -> Tensor:
+    """As many tokens: a prediction without text may have those of the image alone, which are the last ones then."""
+    return whole[:, -like.shape[1] :]

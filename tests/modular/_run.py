@@ -11,7 +11,9 @@ from diffusers.guiders import BaseGuidance
 from diffusers.guiders.guider_utils import GuiderOutput
 from torch import Tensor, nn
 
+import pag
 from tests import masked
+from tests.runs._run import Memory
 
 
 @dataclass(frozen=True)
@@ -85,19 +87,34 @@ class Formula(BaseGuidance):
         g: scale of classifier-free guidance, None for none.
         s: scale of perturbed-attention guidance, as a function of step and timestep.
         rescale: how much to rescale towards the standard deviation of ``c``.
+        reuse: in which steps ``c − u`` and ``c − ĉ`` are taken as computed.
     """
 
     _input_predictions = ["c", "u", "p"]  # noqa: RUF012
     spatio_temporal_guidance_blocks = None
 
     def __init__(
-        self, run: Any, g: float | None, s: Callable[[int, float], float] | float = 0.0, rescale: float = 0.0
+        self,
+        run: Any,
+        g: float | None,
+        s: Callable[[int, float], float] | float = 0.0,
+        rescale: float = 0.0,
+        reuse: pag.Reuse | None = None,
     ) -> None:
         super().__init__()
+        self._memory, self._last = None if reuse is None else Memory(reuse, 1, 0), -1
         self.guidance_scale = 0.0 if g is None else g
         self._run, self._g, self._s, self._rescale = run, g, s, rescale
         self._context = ExitStack()
         self.register_to_config()  # a pipeline takes nothing without a configuration
+
+    def _reused(self, memory: Memory, c: Tensor, p: Tensor, u: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        if self._step <= self._last or self._last < 0:
+            memory.reset()
+            memory.steps = self._num_inference_steps - self._step
+        self._last = self._step
+        memory.begin(True)
+        return c - memory.delta("perturbed", c, p), None if u is None else c - memory.delta("u", c, u)
 
     @property
     def num_conditions(self) -> int:
@@ -130,6 +147,8 @@ class Formula(BaseGuidance):
     def __call__(self, data: list[Any]) -> GuiderOutput:
         named: dict[str, Tensor] = {getattr(one, self._identifier_key): one.noise_pred for one in data}
         c, p, u = named["c"], named["p"], named.get("u")
+        if self._memory is not None:
+            p, u = self._reused(self._memory, c, p, u)
         pred = c if u is None or self._g is None else u + self._g * (c - u)
         pred = pred + self._scale * (c - p)
         if self._rescale:

@@ -85,12 +85,12 @@ def pipeline(name: str, **components: Any) -> Any:
 
 
 @contextmanager
-def guided(run: Run, pipe: Any, scale: float, reuse: pag.Reuse | None = None) -> Generator[None]:
+def guided(run: Run, pipe: Any, scale: float, reuse: pag.Reuse | None = None, steps: int = 0) -> Generator[None]:
     """Add ``s·(c − ĉ)`` to what the denoisers return, by separate forwards: weights that sum to 1 carry it through.
 
-    With ``reuse`` all rows are computed all the same, and then replaced in the steps in which deltas are reused.
+    With ``reuse`` all rows are computed all the same, and then replaced in those of the ``steps`` that reuse deltas.
     """
-    state = _State(Memory(reuse or pag.Reuse(), run.turns))
+    state = _State(Memory(reuse or pag.Reuse(), run.turns, steps))
     with ExitStack() as stack:
         if hasattr(pipe.scheduler, "set_timesteps"):
             stack.enter_context(_noticed(pipe.scheduler, state.memory.reset))
@@ -133,10 +133,11 @@ class Memory:
     Args:
         reuse: in which steps they are computed.
         turns: the number of these calls.
+        steps: the number of steps.
     """
 
-    def __init__(self, reuse: pag.Reuse, turns: int) -> None:
-        self._reuse, self._turns = reuse, turns
+    def __init__(self, reuse: pag.Reuse, turns: int, steps: int) -> None:
+        self._reuse, self._turns, self.steps = reuse, turns, steps
         self._computed: dict[Any, list[tuple[int, Tensor]]] = {}
         self._prompts, self._others = 0, 0
 
@@ -149,15 +150,32 @@ class Memory:
         self._prompts, self._others = self._prompts + prompt, 0 if prompt else self._others + 1
 
     def delta(self, group: str, c: Tensor, other: Tensor, *key: Any) -> Tensor:
-        """The delta from a group's prediction to the prompt's, computed or extrapolated."""
+        """The delta from a group's prediction to the prompt's, as it is used in this step."""
         step, turn = divmod(self._prompts - 1, self._turns)
+        exact = c[:, -other.shape[1] :] - other
+        if self._every(group) == 1:
+            return exact
         past = self._computed.setdefault((turn, self._others, group, c.shape, *key), [])
-        every = self._reuse.pag if group == "perturbed" else self._reuse.cfg
-        if len(past) >= 2 and step - past[-1][0] < every:
-            (i0, d0), (i1, d1) = past[-2:]
-            return d1 + self._reuse.damping * (d1 - d0) * (step - i1) / (i1 - i0)
-        past.append((step, c[:, -other.shape[1] :] - other))
-        return past[-1][1]
+        if past and step not in self.planned(group):
+            return past[-1][1]
+        past.append((step, exact))
+        if len(past) == 1 or step == self.steps - 1:
+            return exact
+        (before, old), _ = past[-2:]
+        return exact + self._reuse.repay * (step - before - 1) / 2 * (exact - old)
+
+    def _every(self, group: str) -> int:
+        return self._reuse.pag if group == "perturbed" else self._reuse.cfg
+
+    def planned(self, group: str) -> list[int]:
+        """The steps in which a delta is computed: 0, k, 2k, …, that of PAG half a k later, and the last but one."""
+        k = self._every(group)
+        late = k // 2 if group == "perturbed" and self._reuse.cfg > 1 else 0
+        planned = [0, *range(k + late, self.steps, k)]
+        last = self.steps - 2
+        if last > 0 and not {last, last - 1} & set(planned):
+            planned = [*(step for step in planned if step < last), last, *range(last + k, self.steps, k)]
+        return planned
 
 
 @contextmanager
@@ -178,7 +196,8 @@ def _replaced(run: Run, pipe: Any, model: Any, scale: float, state: _State, role
             with masked.perturbs(model, run.path, run.image, run.reference):
                 worse = plain(*args, **kwargs)
             sample = next(iter((*args, *kwargs.values())))
-            key = id(model), sample.shape[1:] if isinstance(sample, Tensor) else None
+            modes = [value for value in kwargs.values() if isinstance(value, str | bool | None)]
+            key = id(model), sample.shape[1:] if isinstance(sample, Tensor) else None, tuple(modes)
             pairs = [_of_prompt(run, one, worse[index], state.memory, *key, index) for index, one in enumerate(outputs)]
             outputs, state.c = [whole for whole, _, _ in pairs], [c for _, c, _ in pairs]
             state.deltas = [_delta(run, delta, scale) for _, _, delta in pairs]
