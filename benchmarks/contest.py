@@ -58,11 +58,19 @@ class Contender:
 
 @dataclass(frozen=True)
 class Contest:
-    """Contenders on one network."""
+    """Contenders on one network.
+
+    Args:
+        network: the denoiser.
+        contenders: who takes part.
+        layers: the layers to perturb; None for those recommended.
+        costs: what :func:`pag.cost` counts, if it is more than the denoiser.
+    """
 
     network: nn.Module
     contenders: list[Contender]
     layers: str | None = None
+    costs: Any = None
 
 
 def pipelines(subject: Subject, approximate: bool = False) -> Contest:
@@ -92,7 +100,7 @@ def pipelines(subject: Subject, approximate: bool = False) -> Contest:
         found.append(Contender(kind, "here", ours(cfg)))
     if approximate:
         found += [Contender(BOTH, f"here, {name}", ours(True, **settings), False) for name, settings in FASTER.items()]
-    return Contest(subject.network, found, subject.layers)
+    return Contest(subject.network, found, subject.layers, subject.plain)
 
 
 def guiders(setting: Setting) -> Contest:

@@ -1,6 +1,7 @@
 """Writes the tables and figures of `docs/concepts/cost.md` from the results: ``python -m benchmarks.page``."""
 
 import re
+import statistics
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from benchmarks import plot, record
 from benchmarks.contest import BOTH, CFG, PAG, median
 from benchmarks.fidelity import CFG as PLAIN
-from benchmarks.fidelity import EXACT, SCHEDULERS, STEPS, summary
+from benchmarks.fidelity import EXACT, METHODS, SCHEDULERS, STEPS, summary
 from benchmarks.speed import ON_GPU
 
 DOCS = record.ROOT / "docs"
@@ -16,7 +17,7 @@ PAGE = "concepts/cost.md"
 IMAGES = "images"
 MODELS = {
     "sd15": "Stable Diffusion 1.5",
-    "sd15_controlnet": "with a ControlNet",
+    "sd15_controlnet": "Stable Diffusion 1.5 with a ControlNet",
     "pixart_sigma": "PixArt-Σ",
     "guiders": "U-Net of 1.5 in a modular pipeline of XL",
     "avatars": "the embedded model, prompts to images",
@@ -85,11 +86,11 @@ def overview(known: Results) -> str:
     for one in contests(known, "cpu"):
         both = find(one, BOTH, OURS)
         ratios = [
-            _ratio(one, find(one, PAG, OURS), find(one, PAG, PEERS)),
-            _ratio(one, both, find(one, BOTH, PEERS)),
-            _ratio(one, both, find(one, CFG)),
+            _ratio(find(one, PAG, OURS), find(one, PAG, PEERS)),
+            _ratio(both, find(one, BOTH, PEERS)),
+            _ratio(both, find(one, CFG)),
         ]
-        rows.append([what(one), *ratios])
+        rows += [[what(one), *ratios]] if any(ratios) else []
     header = ("", "PAG, against diffusers", "CFG + PAG, against diffusers", "CFG + PAG, against CFG alone")
     return table(header, rows) + "\n\n" + _origin(known, lambda one: "contenders" in one and one["device"] == "cpu")
 
@@ -146,24 +147,46 @@ def layers(known: Results) -> str:
     )
 
 
+def faster(known: Results) -> str:
+    """Time of whole runs with cheaper guidance against those with CFG alone."""
+    runs = [one for one in (*contests(known, "cpu"), *contests(known, "cuda")) if any(map(_cheaper, one["contenders"]))]
+    rows = [
+        [what(run), one["by"].removeprefix("here, "), _ratio(one, find(run, CFG))]
+        for run in runs
+        for one in run["contenders"]
+        if one["kind"] == BOTH
+    ]
+    return table(("", "CFG + PAG", "against CFG alone"), rows) if rows else NOT_YET
+
+
+def _cheaper(one: Result) -> bool:
+    return one["by"].startswith("here, ")
+
+
 def fidelity(known: Results) -> str:
-    """Every method with every scheduler and number of steps."""
+    """Every method with every scheduler, a table for each number of steps."""
     if not _fidelity(known):
         return NOT_YET
-    header = ("", "scheduler", "steps", "forwards a step", "time, against CFG", "PSNR, dB", "worst image", "perceptual")
-    rows = []
-    for one in _fidelity(known):
-        base = summary(one["methods"][PLAIN])["seconds"]
-        for name, method in one["methods"].items():
-            mean = summary(method)
-            exact = name == EXACT
-            found = ["∞", "∞"] if exact else [f"{mean['psnr']:.1f}", f"{min(method['psnr']):.1f}"]
-            distance = f"{mean['perceptual']:.4f}" if "perceptual" in mean else "not measured"
-            cost = [f"{method['forwards']:.2f}", f"{mean['seconds'] / base:.2f}"]
-            rows.append([name, one["scheduler"], str(one["steps"]), *cost, *found, distance])
-    rows.sort(key=lambda row: (list(SCHEDULERS).index(row[1]), int(row[2])))
     drawing = _figure("cost-fidelity.svg", "PSNR against forwards a step", known)
-    return "\n\n".join((drawing, table(header, rows), _origin(known, lambda one: "methods" in one)))
+    tables = [one for steps in STEPS if (one := _fidelity_table(known, steps))]
+    return "\n\n".join((drawing, *tables, _origin(known, lambda one: "methods" in one)))
+
+
+def _fidelity_table(known: Results, steps: int) -> str:
+    found = {one["scheduler"]: one["methods"] for one in _fidelity(known) if one["steps"] == steps}
+    found = {name: found[name] for name in SCHEDULERS if name in found}
+    rows = []
+    for name in METHODS if found else ():
+        each = [methods[name] for methods in found.values()]
+        times = [sum(methods[name]["seconds"]) / sum(methods[PLAIN]["seconds"]) for methods in found.values()]
+        cells = [f"{summary(one)['psnr']:.1f} ({one['forwards']:.2f})" for one in each]
+        far = [summary(one)["perceptual"] for one in each if one["perceptual"]]
+        row = [name, f"{statistics.median(times):.2f}", *cells, f"{min(min(one['psnr']) for one in each):.1f}"]
+        if name == EXACT:
+            row[2:] = [*(f"∞ ({one['forwards']:.2f})" for one in each), "∞"]
+        rows.append([*row, f"{statistics.mean(far):.4f}" if far else "not measured"])
+    header = (f"{steps} steps", "time, against CFG", *found, "worst image", "perceptual")
+    return table(header, rows) if rows else ""
 
 
 def quality(known: Results) -> str:
@@ -253,8 +276,8 @@ def _fidelity(known: Results) -> list[Result]:
     return [one for name, one in known.items() if name.startswith("fidelity-")]
 
 
-def _ratio(result: Result, ours: Result | None, theirs: Result | None) -> str:
-    if ours is None or theirs is None:
+def _ratio(ours: Result | None, theirs: Result | None) -> str:
+    if not (ours and theirs and ours["seconds"] and theirs["seconds"]):
         return ""
     time, counted = median(ours, 1) / median(theirs, 1), ours["operations"] / theirs["operations"]
     return f"**{time:.2f}** ({counted:.2f} counted)"
@@ -285,9 +308,9 @@ def _detail(result: Result) -> str:
 
 def _least(result: Result, one: Result) -> str:
     """How far the operations of a contender are above the least that exact arithmetic allows."""
-    counted = result["denoiser's operations"].get(one["kind"])
-    if counted is None or result["model"] in ("sd15_controlnet", "guiders", "avatars", "flux"):
-        return ""  # the pipeline runs more than the denoiser, or at another size than is counted
+    counted = result["costs"].get(one["kind"])
+    if counted is None or _cheaper(one) or result["model"] in ("guiders", "avatars"):
+        return ""  # not the same image, or the pipeline runs more than is counted
     least = counted["forward"] * counted["floor"] * result["batch"] * result["steps"]
     return f"{one['operations'] / least - 1:+.1%}"
 
@@ -315,6 +338,7 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
     "gpu": gpu,
     "scale": scale,
     "layers": layers,
+    "faster": faster,
     "fidelity": fidelity,
     "quality": quality,
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 import pag
 from benchmarks import models
-from benchmarks.contest import BOTH, CFG, KINDS, Contest, guiders, measure, pipelines
+from benchmarks.contest import BOTH, CFG, KINDS, PAG, Contest, guiders, measure, pipelines
 from benchmarks.subject import Setting, Subject
 
 Part = Callable[[bool], dict[str, Any]]
@@ -58,12 +58,11 @@ def _small(setting: Setting) -> Setting:
 
 
 def _result(model: str, found: Contest, setting: Setting, rounds: int, compiled: str) -> dict[str, Any]:
-    counted = {
-        name: asdict(pag.cost(found.network, found.layers, cfg=cfg)) for name, cfg in (("PAG", False), (BOTH, True))
-    }
+    network = found.costs or found.network
+    costs = {kind: asdict(pag.cost(network, found.layers, cfg=cfg)) for kind, cfg in ((PAG, False), (BOTH, True))}
     measured = measure(found, setting, rounds, compiled)
     about = {"model": model, "compiled": compiled, "rounds": rounds, **asdict(setting)}
-    return about | {"denoiser's operations": counted} | measured
+    return about | {"costs": costs} | measured
 
 
 def _contest(make: Callable[[Setting], Subject], size: int, batch: int, rounds: int, **more: Any) -> Part:
@@ -92,7 +91,7 @@ ON_CPU: dict[str, Part] = {
     "avatars-64-4": _contest(models.avatars, 64, 4, 5, steps=25),
     "avatars-run": _contest(models.avatars, 64, 4, 5, kinds=(CFG, BOTH), steps=25, approximate=True),
 }
-"""Parts by name. Seconds of each are told in `benchmarks/README.md`."""
+"""Parts by name."""
 
 _GPU = {"sdxl": models.sdxl, "sd35": models.sd35_medium, "flux": models.flux}
 _MODES = {"": "", "-compiled": "default", "-graphs": "reduce-overhead"}

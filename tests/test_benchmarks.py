@@ -51,7 +51,7 @@ def test_cheaper_guidance_takes_part_in_a_whole_run(results: dict[str, Any]):
 
 def test_a_page_of_these_results(results: dict[str, Any]):
     text = page.rendered((page.DOCS / page.PAGE).read_text(), results)
-    for words in ("Stable Diffusion 1.5, 128², batch 1", "PixArt-Σ", "ddim", "Measured"):
+    for words in ("Stable Diffusion 1.5, 128², batch 1", "PixArt-Σ", "every 4th step | **", "Measured"):
         assert words in text
     assert set(page.figures(results)) == {"cost-scale.svg", "cost-layers.svg"}
     assert page.rendered(text, results) == text
@@ -128,7 +128,7 @@ def test_what_fails_when_compiled_is_told(monkeypatch: pytest.MonkeyPatch):
     found = contest.measure(contest.Contest(nn.Linear(1, 1), contenders), Setting(), 2, "default")["contenders"]
     assert [len(one["seconds"]) for one in found] == [2, 0]
     assert found[1]["failed"] == "RuntimeError: no graph"
-    result = {"model": "sd15", "steps": 1, "batch": 1, "size": 64, "compiled": "default", "denoiser's operations": {}}
+    result = {"model": "sd15", "steps": 1, "batch": 1, "size": 64, "compiled": "default", "costs": {}}
     assert "fails: RuntimeError: no graph" in page.details({"x": result | {"contenders": found, "device": "cpu"}})
 
 
