@@ -1,4 +1,4 @@
-"""What runs in each step: nothing that waits for the device, and nothing that a CUDA graph would overwrite."""
+"""What runs in each step: nothing that waits for the device, nothing more than the plain network with guidance off."""
 
 from collections import Counter
 from collections.abc import Generator
@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 import pag
 from pag.denoiser import GuidedDenoiser
@@ -59,10 +60,14 @@ class StaticOutputs:
         output = self._plain(*args, **kwargs)
         for old in self._kept.values():
             old.fill_(float("nan"))
-        return tuple(self._static(index, value) for index, value in enumerate(tuple(output)))
+        return tuple(self._static((index,), value) for index, value in enumerate(tuple(output)))
 
-    def _static(self, index: int, value: Tensor) -> Tensor:
-        return self._kept.setdefault((index, value.shape), torch.empty_like(value)).copy_(value)
+    def _static(self, place: tuple[int, ...], value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [self._static((*place, index), one) for index, one in enumerate(value)]  # pyright: ignore
+        if not isinstance(value, Tensor):
+            return value
+        return self._kept.setdefault((place, value.shape), torch.empty_like(value)).copy_(value)
 
 
 def run_of(name: str) -> Run:
@@ -106,7 +111,30 @@ def test_no_guided_call_but_the_first_of_a_run_waits_for_the_device(
     assert [call.waits for call in later] == [{}] * len(later)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if "two calls" not in name and name != "wan"])
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("scale", "start"), [(0.0, 0.0), (S, 0.999999)], ids=["scale 0", "before the interval"])
+def test_off_every_operation_is_the_plain_networks(name: str, scale: float, start: float):
+    """Operations of the whole run by name, what they cost, and calls of modules."""
+    run = run_of(name)
+    pipe = run.make()
+    modules: list[str] = []
+    for path, module in (getattr(pipe, "unet", None) or pipe.transformer).named_modules():
+        module.register_forward_hook(lambda *_, path=path: modules.append(path))  # pyright: ignore
+
+    def counted() -> tuple[Counter[str], int, list[str], Tensor]:
+        modules.clear()
+        with FlopCounterMode(display=False) as flops, Operations() as operations:
+            result = sample(run, pipe)
+        return operations.seen, flops.get_total_flops(), modules.copy(), result
+
+    plain = counted()
+    with pag.guide(pipe, scale, layers=run.path, start=start):
+        off = counted()
+    assert off[:3] == plain[:3]
+    assert off[3].equal(plain[3])
+
+
+@pytest.mark.parametrize("name", ["unet", "sd3"])
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_outputs_may_be_overwritten_by_the_next_call(name: str, settings: str, monkeypatch: pytest.MonkeyPatch):
     run = run_of(name)
@@ -130,3 +158,12 @@ def test_deltas_outlive_the_call_that_they_are_from(name: str, settings: str, mo
         StaticOutputs(monkeypatch, pipe.transformer)
         assert sample(run, pipe).equal(expected)
     assert not sample(run, pipe).equal(plain)
+
+
+def test_a_network_that_is_called_twice_for_the_prompt_may_overwrite_its_output(monkeypatch: pytest.MonkeyPatch):
+    run = RUNS["Cosmos3OmniPipeline"]
+    pipe = run.make()
+    with pag.guide(pipe, S, layers=run.path):
+        expected = sample(run, pipe)
+        StaticOutputs(monkeypatch, pipe.transformer)
+        assert sample(run, pipe).equal(expected)

@@ -32,7 +32,7 @@ from pag.rows import Rows, Stage
 from pag.trust import check_rows, explained
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # an instance without fields has no hash, which torch.compile asks it for
 class _Forward:
     """A call of the network: as it came, or with other values for some of its arguments."""
 
@@ -91,23 +91,17 @@ class GuidedDenoiser:
         self._owner: object = None
 
     def attach(self, owner: object = None) -> None:
-        """Step into the calls of the model and of its modules.
+        """Step into the calls of the model.
 
         Args:
             owner: an object that lives as long as the model is guided.
         """
-        self._forward.attach()
-        try:
-            install(self._calls)
-        except BaseException:
-            self._forward.detach()
-            raise
+        install(self._calls)
         self._owner = owner
 
     def detach(self) -> None:
-        """Give all calls back, the last one first."""
+        """Give its calls back, the last one first."""
         remove(self._calls)
-        self._forward.detach()
         self._owner = None
 
     # Where the whole call is traced, as after `torch.compile(pipe.unet)` under attached guidance, the decisions of
@@ -180,6 +174,7 @@ class GuidedDenoiser:
         with doubt, self._stored(run, call.arguments), self._forward.running(run, stage, grown):
             output = call(grown)
         if self._unchecked:
+            output = self._copied(output)
             check_rows(name, call(), output, run.normal, self._family.predictions)
             self._unchecked = False
         if self._family.stores:
@@ -188,11 +183,15 @@ class GuidedDenoiser:
         return output, self._predictions(output)
 
     def _predict_by_two_calls(self, rows: Rows, call: _Forward) -> tuple[Any, list[Tensor]]:
-        output = call()
+        output = self._copied(call())
         with self._forward.running(Rows(rows.size, ()), Stage.PARTED, call.arguments):
             worse = call()
         pairs = zip(self._predictions(output), self._predictions(worse), strict=True)
         return output, [torch.cat(pair) for pair in pairs]
+
+    def _copied(self, output: Any) -> Any:
+        """An output that outlives the next call: a network in a CUDA graph writes to the same place each time."""
+        return with_predictions(output, [one.clone() for one in self._predictions(output)])
 
     def _without_prompt(self, rows: Rows, call: _Forward, deltas: Deltas | None) -> Any:
         """The output of a call without the prompt's rows: computed or reconstructed, and what is owed to it added."""
@@ -327,4 +326,6 @@ def _completed(
 
 def _shapes(rows: Any) -> tuple[Any, ...]:
     """The shape of each row, where they may differ, and may be lists."""
+    if isinstance(rows, Tensor):
+        return (rows.shape[1:],) * len(rows)
     return tuple(one.shape if isinstance(one, Tensor) else _shapes(one) for one in rows)

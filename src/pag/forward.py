@@ -64,12 +64,6 @@ class GuidedForward:
         same = len(mine) == len(its) and all(a.module is b.module for a, b in zip(mine, its, strict=True))
         return same and not any(override.spent for override in mine)
 
-    def attach(self) -> None:
-        """Nothing is taken over before a guided call."""
-
-    def detach(self) -> None:
-        """Nothing is left to give back after one."""
-
     @contextmanager
     def running(self, rows: Rows, stage: Stage, call: Mapping[str, Any]) -> Generator[None]:
         """While a guided call is under way: take over the calls of the modules, and give them back.
