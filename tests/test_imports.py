@@ -13,6 +13,8 @@ ORDER = (
     ("guidance", "layers", "processors"),
     ("families",),
     ("intercept", "rows", "trust"),
+    ("arguments",),
+    ("record",),
     ("caller", "forward"),
     ("denoiser", "controlnets"),
     ("costs",),

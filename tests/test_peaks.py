@@ -41,6 +41,7 @@ def test_no_more_memory_than_a_batch_with_a_row_more(name: str, cfg: bool):
         model = MODELS[name][0]()
     memory = pag.memory(model, cfg=cfg)
     assert memory.plain < memory.guided <= memory.rows
+    assert memory.plain < memory.low_memory < 0.9 * memory.guided
     assert memory.rows / memory.plain == pytest.approx(1.5 if cfg else 2, rel=0.01)
 
 

@@ -177,6 +177,7 @@ def guide(
     adaptive_scale: float = 0.0,
     perturbation: str = "identity",
     share_rows: bool = True,
+    low_memory: bool = False,
     speed: str | None = None,
     reuse: Reuse | None = None,
 ) -> Guide:
@@ -193,6 +194,8 @@ def guide(
         adaptive_scale: a in ``max(0, s − a·(1000 − t))``; 0 keeps the scale constant.
         perturbation: name of the method.
         share_rows: compute equal rows once (exact).
+        low_memory: run the perturbed rows after the others, which leave them what both have in common: exact, with as
+            many operations, for hardly more memory than without this guidance.
         speed: ``"exact"``, the default, or ``"fast"``: differences of predictions, of classifier-free guidance too, are
             computed in every fourth step and held in between, which is approximate.
         reuse: the same in detail.
@@ -218,6 +221,7 @@ def guide(
         adaptive_scale=adaptive_scale,
         perturbation=perturbation,
         share_rows=share_rows,
+        low_memory=low_memory,
         reuse=reuse_of(speed, reuse),
     )
     return Guide(pipe, guidance, layers)

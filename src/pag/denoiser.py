@@ -27,6 +27,7 @@ from pag.intercept import (
     with_predictions,
 )
 from pag.layers import Site
+from pag.record import UnlikeError
 from pag.reuse import Deltas
 from pag.rows import Rows, Stage
 from pag.trust import check_rows, explained
@@ -82,7 +83,10 @@ class GuidedDenoiser:
         self._role = role
         self._names = input_names(uncompiled(model))
         self._has_variance = family.variance(uncompiled(model))
-        self._forward = guided_forward(uncompiled(model), family, sites, guidance.perturbation)
+        self._low_memory = guidance.low_memory
+        self._forward = guided_forward(
+            uncompiled(model), family, sites, guidance.perturbation, guidance.low_memory and not family.packed
+        )
         # Twice: the outer one survives new offload hooks, the inner one `unet.compile()`. One of them guides.
         self._calls = [Override(model, self._guide), Override(model, self._guide, outermost=True)]
         self._inside = False
@@ -161,10 +165,9 @@ class GuidedDenoiser:
         if groups == rows.given:
             output = call()
             return output, self._predictions(output)
-        if self._family.packed:
-            return self._predict_by_two_calls(run, call)
-        grown = {name: self._grow(rows, name, value, groups) for name, value in call.arguments.items()}
-        grown |= self._family.grow(call.arguments, rows.sources(groups))
+        if perturbed and (self._low_memory or self._family.packed):
+            return self._predict_by_two_calls(rows, run.given, call)
+        grown = self._grown(rows, call, groups)
         if not perturbed:
             output = call(grown)
             return output, self._predictions(output)
@@ -182,12 +185,39 @@ class GuidedDenoiser:
                 run.trim_store(store)
         return output, self._predictions(output)
 
-    def _predict_by_two_calls(self, rows: Rows, call: _Forward) -> tuple[Any, list[Tensor]]:
-        output = self._copied(call())
-        with self._forward.running(Rows(rows.size, ()), Stage.PARTED, call.arguments):
-            worse = call()
-        pairs = zip(self._predictions(output), self._predictions(worse), strict=True)
-        return output, [torch.cat(pair) for pair in pairs]
+    def _predict_by_two_calls(self, rows: Rows, groups: tuple[str, ...], call: _Forward) -> tuple[Any, list[Tensor]]:
+        """The same with the perturbed rows, after the others have run and left what both have in common."""
+        if self._stores(call.arguments):
+            raise RuntimeError(
+                f"{type(uncompiled(self._model)).__name__} keeps keys and values of all rows for later calls, so that "
+                "the perturbed ones cannot be run by themselves. Guide it without `low_memory`."
+            )
+        run, packed = Rows(rows.size, groups, perturbed=False), self._family.packed
+        arguments = call.arguments
+        others = arguments if packed or groups == rows.given else self._grown(rows, call, groups)
+        # Made now, for the network may empty lists that it is given.
+        own = arguments if packed else self._grown(rows, call, ("perturbed",))
+        stage = Stage.PARTED if packed else self._first_stage(rows, arguments)
+        with self._forward.recording(run, stage, others):
+            output = self._copied(call(others))
+        predictions = self._predictions(output)
+        if self._unchecked:
+            alike = [one[run.span("cond")] for one in predictions]
+            check_rows(type(uncompiled(self._model)).__name__, call(own), alike, rows.size, self._family.predictions)
+            self._unchecked = False
+        try:
+            worse = self._predict_perturbed(rows.size, call, own)
+        except UnlikeError:  # the record was used up
+            worse = self._predict_perturbed(rows.size, call, own)
+        return output, [torch.cat(pair) for pair in zip(predictions, worse, strict=True)]
+
+    def _predict_perturbed(self, size: int, call: _Forward, arguments: dict[str, Any]) -> list[Tensor]:
+        with self._forward.running(Rows(size, ()), Stage.PARTED, arguments):
+            return self._predictions(call(arguments))
+
+    def _grown(self, rows: Rows, call: _Forward, groups: Sequence[str]) -> dict[str, Any]:
+        grown = {name: self._grow(rows, name, value, groups) for name, value in call.arguments.items()}
+        return {**grown, **self._family.grow(call.arguments, rows.sources(groups))}
 
     def _copied(self, output: Any) -> Any:
         """An output that outlives the next call: a network in a CUDA graph writes to the same place each time."""

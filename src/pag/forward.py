@@ -9,11 +9,13 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from pag.arguments import Arguments
 from pag.families import QUERIES_AND_KEYS, Attending, Family
 from pag.intercept import AttentionOp, Call, Override, input_names, install, native_call, processor_name, remove
 from pag.layers import Site
 from pag.perturbations import PERTURBATIONS, VALUES_ALONE, Attend, Tokens
-from pag.rows import Rows, Stage
+from pag.record import Record
+from pag.rows import Rows, Stage, tensors
 
 
 @final
@@ -25,9 +27,12 @@ class GuidedForward:
         family: what is known of its class.
         sites: the self-attention layers to perturb.
         perturbation: name of the method.
+        low_memory: also record what a pass of other rows has in common with one of perturbed rows alone.
     """
 
-    def __init__(self, model: nn.Module, family: Family, sites: Sequence[Site], perturbation: str) -> None:
+    def __init__(
+        self, model: nn.Module, family: Family, sites: Sequence[Site], perturbation: str, low_memory: bool
+    ) -> None:
         self.text_entry = family.text_entry(model)
         """Path of the module at which the text enters, or None if it is in from the start."""
         self._family = family
@@ -40,10 +45,10 @@ class GuidedForward:
         self._shares = False
         self._map_unneeded = False
         self._overrides = [Override(place.module, partial(self._perturb, place), alike=True) for place in self._places]
-        known: dict[type, _Arguments] = {}
+        known: dict[type, Arguments] = {}
 
         def step_into(module: nn.Module, function: Call, *more: Any) -> None:
-            arguments = known.setdefault(type(module), _Arguments(module, family))
+            arguments = known.setdefault(type(module), Arguments(module, family))
             self._overrides.append(Override(module, partial(function, arguments, *more), alike=True))
 
         if self.text_entry is not None:
@@ -54,9 +59,20 @@ class GuidedForward:
                 makers = query_and_key_makers(place.module)
                 place.skips_map = bool(makers)
                 for maker in makers:
-                    step_into(maker, self._make_map, shared.pop(maker, Stage.PARTED))
+                    width = getattr(maker, "out_features", None)
+                    step_into(maker, self._make_map, width, shared.pop(maker, Stage.PARTED))
         for module, first in shared.items():
             step_into(module, self._share_rows, first)
+        self._record = Record(self._recorded(model, family) if low_memory else [], model)
+        self._overrides += self._record.overrides
+
+    def _recorded(self, model: nn.Module, family: Family) -> list[tuple[nn.Module, Arguments]]:
+        """What perturbed rows alone do not compute again. Their pass does not see where the text enters."""
+        skipping = [place for place in self._places if place.skips_map]
+        needless = {maker for place in skipping for maker in query_and_key_makers(place.module)}
+        modules = sharing_modules(model, family, [place.site for place in self._places], None)
+        chosen = [module for module in modules if module not in needless and _multiplies(module)]
+        return [(module, Arguments(module, family)) for module in chosen]
 
     def serves(self, other: "GuidedForward") -> bool:
         """Whether this one can do what the other would: step into the same modules."""
@@ -76,16 +92,11 @@ class GuidedForward:
         Raises:
             RuntimeError: if a layer was not perturbed.
         """
-        self._stage, self._call, self._rows = stage, call, rows
-        self._shares = stage != Stage.PARTED
         for place in self._places:
             place.reached = False
-        install(self._overrides)
-        try:
+        with self._record.replayed() as replays, self._installed(rows, stage, call):
+            self._shares = self._shares or replays
             yield
-        finally:
-            remove(self._overrides)
-            self._rows, self._call = None, {}
         if missing := [place for place in self._places if not place.reached]:
             raise RuntimeError(
                 "Guidance did not reach "
@@ -94,27 +105,54 @@ class GuidedForward:
                 "Name other layers, or set diffusers' AttnProcessor2_0 there."
             )
 
-    def _enter_text(self, arguments: "_Arguments", original: Call, *args: Any, **kwargs: Any) -> Any:
-        if self._stage == Stage.START and (rows := self._rows) is not None:
-            self._stage = Stage.TEXT if rows.perturbed else Stage.PARTED
+    @contextmanager
+    def recording(self, rows: Rows, stage: Stage, call: Mapping[str, Any]) -> Generator[None]:
+        """While rows that are not perturbed are run ahead of those that are, which :meth:`running` then does alone.
+
+        Args:
+            rows: the rows of the call.
+            stage: from which stage on rows are computed; ``PARTED`` computes them all, again for the perturbed ones.
+            call: its arguments, by name.
+        """
+        with self._record.made(rows, on=stage != Stage.PARTED), self._installed(rows, stage, call):
+            yield
+
+    @contextmanager
+    def _installed(self, rows: Rows, stage: Stage, call: Mapping[str, Any]) -> Generator[None]:
+        self._stage, self._shares, self._call, self._rows = stage, stage != Stage.PARTED, call, rows
+        install(self._overrides)
+        try:
+            yield
+        finally:
+            remove(self._overrides)
+            self._rows, self._call = None, {}
+
+    def _enter_text(self, arguments: Arguments, original: Call, *args: Any, **kwargs: Any) -> Any:
+        if self._stage == Stage.START and self._rows is not None:
+            self._stage = Stage.TEXT
         return self._share_rows(arguments, Stage.TEXT, original, *args, **kwargs)
 
-    def _share_rows(self, arguments: "_Arguments", first: Stage, original: Call, *args: Any, **kwargs: Any) -> Any:
+    def _share_rows(self, arguments: Arguments, first: Stage, original: Call, *args: Any, **kwargs: Any) -> Any:
         return self._share(arguments, self._later(first), original, *args, **kwargs)
 
-    def _make_map(self, arguments: "_Arguments", first: Stage, original: Call, *args: Any, **kwargs: Any) -> Any:
-        """Answer for what makes queries or keys. Where perturbed rows need none they get their prompt's."""
-        stage = self._later(first)
-        if stage == Stage.PARTED and self._map_unneeded:
+    def _make_map(
+        self, arguments: Arguments, width: int | None, first: Stage, original: Call, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Answer for what makes queries or keys. Where perturbed rows need none they get their prompt's, or zeros."""
+        stage, rows = self._later(first), self._rows
+        if stage == Stage.PARTED and self._map_unneeded and rows is not None:
+            if not rows.normal and width is not None:
+                taken = next(tensors((args, kwargs)))
+                return taken.new_zeros(()).expand(*taken.shape[:-1], width)
             stage = Stage.TEXT
         return self._share(arguments, stage, original, *args, **kwargs)
 
     def _later(self, first: Stage) -> Stage:
         return first if self._stage == Stage.START else self._stage
 
-    def _share(self, arguments: "_Arguments", stage: Stage, original: Call, *args: Any, **kwargs: Any) -> Any:
+    def _share(self, arguments: Arguments, stage: Stage, original: Call, *args: Any, **kwargs: Any) -> Any:
         rows = self._rows
-        if rows is None or stage == Stage.PARTED or not arguments.carry(rows, args, kwargs):
+        if rows is None or not rows.share(stage) or not arguments.carry(rows, args, kwargs):
             return original(*args, **kwargs)
         rows.trim_stores((args, kwargs))
         taken = [arguments.take(rows, stage, index, value) for index, value in enumerate(args)]
@@ -128,11 +166,12 @@ class GuidedForward:
         inputs = dict(zip(place.inputs, args, strict=False)) | kwargs
 
         def attended() -> Any:
-            operation = _Operation(self, rows, place, inputs)
+            operation = _Operation(self, rows, place, inputs) if rows.perturbed else self._unperturbed
             with AttentionOp(operation):
                 return native_call(place.module, original, operation)(*args, **kwargs)
 
-        later = self._shares and self._stage == Stage.PARTED  # up to the first site rows share all matrices anyway
+        # Up to the first site rows share all matrices anyway.
+        later = self._shares and rows.perturbed and self._stage == Stage.PARTED
         self._map_unneeded = later and place.skips_map
         output = attended()
         if self._map_unneeded and not place.skips_map:  # as it turned out: for keys of something else, say
@@ -147,9 +186,15 @@ class GuidedForward:
         if self._map_unneeded:
             place.skips_map = False
 
+    def _unperturbed(self, op: Call, query: Tensor, key: Tensor, *args: Any, **options: Any) -> Tensor:
+        if key.shape[-2] >= query.shape[-2]:  # else to something else
+            self.part()
+        return op(query, key, *args, **options)
+
     def part(self) -> None:
         """From here on no two groups are equal. Up to its attention operation that holds within the first site too."""
         self._stage = Stage.PARTED
+        self._record.end()
 
     def perturbed(
         self, place: "_Place", inputs: Mapping[str, Any], q: Tensor, k: Tensor, v: Tensor, attend: Attend, rows: slice
@@ -201,46 +246,6 @@ class _Place:
 
 
 @final
-class _Arguments:
-    """Which arguments of a module's call are tables that carry no rows, by name and by position, and which stacks."""
-
-    def __init__(self, module: nn.Module, family: Family) -> None:
-        names = input_names(module)
-        self._family = family
-        self._tables = _with_positions(names, [name for name in names if not family.carries_rows(name)])
-        self._stacks = _with_positions(names, family.row_stacks)
-        self._second = _with_positions(names, [name for name in names if name in family.rows_second])
-
-    def take(self, rows: Rows, stage: Stage, name: str | int, value: Any) -> Any:
-        """The distinct rows of an argument."""
-        # What an attention module only passes on to its processor is not among its names.
-        if name in self._tables or (isinstance(name, str) and not self._family.carries_rows(name)):
-            return value
-        if name in self._second:
-            return _turned(rows.take(_turned(value), stage))
-        return rows.take_stacked(value, stage) if name in self._stacks else rows.take(value, stage)
-
-    def carry(self, rows: Rows, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-        """Whether the arguments carry the grown rows."""
-        return rows.carried_by(_turned(args) if self._second else (args, kwargs))
-
-    def spread(self, rows: Rows, stage: Stage, output: Any) -> Any:
-        """All rows of what the module returned for the distinct ones."""
-        return _turned(rows.spread(_turned(output), stage)) if self._second else rows.spread(output, stage)
-
-
-def _turned(value: Any) -> Any:
-    """The first two dimensions exchanged, of the tensors of a nest that have more."""
-    if isinstance(value, list | tuple):
-        return type(value)([_turned(item) for item in value])  # pyright: ignore
-    return value.transpose(0, 1) if isinstance(value, Tensor) and value.ndim > 2 else value
-
-
-def _with_positions(names: Sequence[str], chosen: Sequence[str]) -> frozenset[str | int]:
-    return frozenset([*chosen, *(index for index, name in enumerate(names) if name in chosen)])
-
-
-@final
 class _Operation:
     """Answers for the attention operation inside one call of a site."""
 
@@ -268,7 +273,8 @@ class _Operation:
         self._forward.part()
         rows = self._rows
         if not rows.normal:  # all rows are perturbed ones
-            return self._perturbed(op, query, key, value, attn_mask, options, slice(0, rows.total))
+            output = self._perturbed(op, query, key, value, attn_mask, options, slice(0, rows.total))
+            return output.transpose(1, 2).contiguous().transpose(1, 2)  # see below
         if query.shape[0] == 1 < rows.total:  # a processor that goes through the rows one by one
             row, self._row = self._row, self._row + 1
             if row < rows.normal:
@@ -295,17 +301,19 @@ def _tokens(image: slice, shift: int, frames: int) -> Tokens:
     return Tokens(image, slice(image.start + shift, image.stop + shift), frames)
 
 
-_kept: "weakref.WeakKeyDictionary[nn.Module, dict[tuple[Sequence[Site], str], GuidedForward]]"
+_kept: "weakref.WeakKeyDictionary[nn.Module, dict[tuple[Sequence[Site], str, bool], GuidedForward]]"
 _kept = weakref.WeakKeyDictionary()
 
 
-def guided_forward(model: nn.Module, family: Family, sites: Sequence[Site], perturbation: str) -> GuidedForward:
+def guided_forward(
+    model: nn.Module, family: Family, sites: Sequence[Site], perturbation: str, low_memory: bool = False
+) -> GuidedForward:
     """The guided forward of a network, the same one each time: a new one would make torch.compile trace anew."""
-    made = GuidedForward(model, family, sites, perturbation)
-    kept = _kept.setdefault(model, {}).setdefault((tuple(sites), perturbation), made)
+    made, key = GuidedForward(model, family, sites, perturbation, low_memory), (tuple(sites), perturbation, low_memory)
+    kept = _kept.setdefault(model, {}).setdefault(key, made)
     # Loading a LoRA, say, puts new modules in the place of old ones.
     if not kept.serves(made):
-        _kept[model][tuple(sites), perturbation] = kept = made
+        _kept[model][key] = kept = made
     return kept
 
 
@@ -334,7 +342,7 @@ def sharing_modules(
                 # What stands behind the first site in a list runs after it.
                 if isinstance(module, nn.ModuleList) and any(_holds(f"{path}.{name}", site) for site in paths[:1]):
                     return
-        elif not inside or any(weight.ndim > 1 for weight in module.parameters()):
+        elif not inside or _multiplies(module):
             yield module
 
     for block in _blocks(model, family):
@@ -365,6 +373,10 @@ def _blocks(model: nn.Module, family: Family) -> Iterator[str]:
             yield from (f"{part}.{index}" for index in range(len(child)))
         elif child is not None:
             yield part
+
+
+def _multiplies(module: nn.Module) -> bool:
+    return any(weight.ndim > 1 for weight in module.parameters())
 
 
 def _holds(path: str, landmark: str) -> bool:

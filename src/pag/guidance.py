@@ -23,6 +23,8 @@ class Guidance:
         perturbation: name of the method; ``"identity"`` is PAG.
         share_rows: compute rows that are still equal only once. Exact, so there is no reason to switch it
             off but to measure what it saves.
+        low_memory: run the perturbed rows after the others, which leave them what both have in common. Exact, with as
+            many operations, but for memory that hardly is more than without this guidance.
         reuse: in which steps deltas are computed; in all if ``None``, and only that is exact.
     """
 
@@ -33,6 +35,7 @@ class Guidance:
     adaptive_scale: float = 0.0
     perturbation: str = "identity"
     share_rows: bool = True
+    low_memory: bool = False
     reuse: Reuse | None = None
 
     def __post_init__(self) -> None:

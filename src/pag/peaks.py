@@ -28,15 +28,19 @@ class Memory:
         plain: without guidance; with classifier-free guidance two rows.
         rows: a batch with one row more, which is what other tools run.
         guided: what is run here.
+        low_memory: what is run here with ``low_memory=True``.
     """
 
     plain: int
     rows: int
     guided: int
+    low_memory: int
 
     def __str__(self) -> str:
-        plain, rows, guided = (f"{size / 2**20:.0f}" for size in (self.plain, self.rows, self.guided))
-        return f"{guided} MiB ({plain} without guidance, {rows} with a row more)"
+        plain, rows, all_at_once, low = (
+            f"{size / 2**20:.0f}" for size in (self.plain, self.rows, self.guided, self.low_memory)
+        )
+        return f"{all_at_once} MiB ({low} with low_memory, {plain} without guidance, {rows} with a row more)"
 
 
 def memory(pipe_or_model: Any, layers: Layers | None = None, *, cfg: bool = True) -> Memory:
@@ -61,7 +65,7 @@ def memory(pipe_or_model: Any, layers: Layers | None = None, *, cfg: bool = True
     def guided(**settings: Any) -> int:
         return _peak(model, partial(guided_on_meta, model, family, chosen, passed == 2, Guidance(**settings)))
 
-    return Memory(plain(passed), plain(passed + 1), guided())
+    return Memory(plain(passed), plain(passed + 1), guided(), guided(low_memory=True))
 
 
 def _peak(model: nn.Module, run: Callable[[Any], None]) -> int:

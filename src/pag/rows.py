@@ -9,7 +9,7 @@ Inside a network a row may be several entries of the first dimension, one after 
 or its pixels where attention goes over time.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -90,7 +90,7 @@ class Rows:
             parts = [tensor[span] for span in self._sources(groups, entries)]
             return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-        return _map(one, value)
+        return mapped(one, value)
 
     def grow_list(self, name: str, value: Sequence[Any], groups: Sequence[str] = ()) -> list[Any]:
         """The same for a list with one item for each row, or for several rows in succession.
@@ -107,7 +107,7 @@ class Rows:
     def grow_pairs(self, value: Any, groups: Sequence[str] = ()) -> Any:
         """The same for tensors that have the rows in the second dimension."""
         spans = self._sources(groups)
-        return _map(lambda pair: torch.cat([pair[:, span] for span in spans], dim=1), value)
+        return mapped(lambda pair: torch.cat([pair[:, span] for span in spans], dim=1), value)
 
     def sources(self, groups: Sequence[str] = ()) -> list[int]:
         """For each row of a grown call that has these groups, the row that it is, or is a copy of."""
@@ -139,6 +139,22 @@ class Rows:
         elif hasattr(value, "store") and hasattr(value, "get"):
             self.trim_store(value)
 
+    def share(self, stage: Stage) -> bool:
+        """Whether any two groups are equal."""
+        return len(self.groups) > 1 and (stage == Stage.START or (stage == Stage.TEXT and self.perturbed))
+
+    def of_prompt(self, value: Any) -> Any:
+        """A copy of the prompt's rows of every tensor of a nest. What stands twice still does."""
+        done: dict[int, Tensor] = {}
+
+        def one(tensor: Tensor) -> Tensor:
+            if id(tensor) not in done:
+                own = self.span("cond", entries) if (entries := self._entries(tensor)) else slice(None)
+                done[id(tensor)] = tensor[own].clone()
+            return done[id(tensor)]
+
+        return mapped(one, value)
+
     def take(self, value: Any, stage: Stage) -> Any:
         """Only the distinct rows of every tensor of a nest."""
 
@@ -147,15 +163,15 @@ class Rows:
                 return tensor
             return tensor[self.span("cond", entries) if stage == Stage.START else slice(0, self.normal * entries)]
 
-        return _map(one, value)
+        return mapped(one, value)
 
     def take_stacked(self, value: Any, stage: Stage) -> Any:
         """The same for tensors that hold all rows, and after them all rows once more or entries that serve all."""
-        return _map(lambda tensor: torch.cat([self.take(part, stage) for part in tensor.split(self.total)]), value)
+        return mapped(lambda tensor: torch.cat([self.take(part, stage) for part in tensor.split(self.total)]), value)
 
     def carried_by(self, value: Any) -> bool:
         """Whether a nest holds tensors, and the first of them carries the grown rows."""
-        first = _first(value)
+        first = next(tensors(value), None)
         return first is not None and self._entries(first) > 0
 
     def spread(self, value: Any, stage: Stage) -> Any:
@@ -175,7 +191,7 @@ class Rows:
             done.append((tensor, after))
             return after
 
-        return _map(one, value)
+        return mapped(one, value)
 
     def split(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
         """The normal and the perturbed rows of a tensor; one that carries no rows serves both."""
@@ -198,7 +214,7 @@ class Rows:
                 alike = alike and all(torch.equal(first, other) for other in others)
             return tensor
 
-        _map(one, value)
+        mapped(one, value)
         return alike
 
     def _entries(self, tensor: Tensor) -> int:
@@ -214,14 +230,24 @@ def halves_equal(sample: Tensor) -> bool:
     return sample.shape[0] % 2 == 0 and torch.equal(sample[:half], sample[half:])
 
 
-def _map(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+def tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors of a nest."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:  # pyright: ignore
+            yield from tensors(item)
+
+
+def mapped(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """A nest with other tensors."""
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, Mapping):
-        items: dict[Any, Any] = {key: _map(function, item) for key, item in value.items()}  # pyright: ignore
+        items: dict[Any, Any] = {key: mapped(function, item) for key, item in value.items()}  # pyright: ignore
         return items if type(value) is dict else type(value)(**items)  # pyright: ignore
     if isinstance(value, list | tuple):
-        return type(value)([_map(function, item) for item in value])  # pyright: ignore
+        return type(value)([mapped(function, item) for item in value])  # pyright: ignore
     return value
 
 
@@ -232,14 +258,3 @@ def _replace(store: Any, function: Callable[[Tensor], Tensor]) -> None:
         elif isinstance(value, list):
             for item in value:  # pyright: ignore
                 _replace(item, function)
-
-
-def _first(value: Any) -> Tensor | None:
-    if isinstance(value, Tensor):
-        return value
-    items: Sequence[Any] = ()
-    if isinstance(value, Mapping):
-        items = list(value.values())  # pyright: ignore
-    elif isinstance(value, list | tuple):
-        items = value  # pyright: ignore
-    return next((found for item in items if (found := _first(item)) is not None), None)
