@@ -26,7 +26,7 @@ TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1, "float16": 0.02}
 """Largest difference of exact contenders of a kind, relative to the largest latent."""
 
 FASTER: dict[str, dict[str, Any]] = {
-    "every 4th step": {"reuse": pag.Reuse(pag=4, cfg=4)},
+    "fast": {"speed": "fast"},
 }
 """Approximate settings of :func:`pag.guide` that are timed."""
 

@@ -23,21 +23,22 @@ from benchmarks.judge import RECIPE, Gallery, perceptual, psnr
 from benchmarks.speed import Part
 
 G, S = 3.0, 2.0
-EXACT, CFG, NONE = "CFG + PAG, exact", "CFG", "no guidance"
+EXACT, CFG, NONE, FAST = "CFG + PAG, exact", "CFG", "no guidance", '`speed="fast"`: both every 4th'
 METHODS: dict[str, dict[str, Any] | None] = {
     EXACT: {},
     CFG: None,
     "PAG every 2nd step": {"reuse": pag.Reuse(pag=2)},
     "both every 2nd": {"reuse": pag.Reuse(pag=2, cfg=2)},
     "both every 3rd": {"reuse": pag.Reuse(pag=3, cfg=3)},
-    "both every 4th": {"reuse": pag.Reuse(pag=4, cfg=4)},
+    FAST: {"speed": "fast"},
+    "both every 4th, nothing repaid": {"reuse": pag.Reuse(pag=4, cfg=4, repay=0.0)},
     "both every 6th": {"reuse": pag.Reuse(pag=6, cfg=6)},
     "both every 8th": {"reuse": pag.Reuse(pag=8, cfg=8)},
     "PAG in the first half": {"stop": 0.5},
     "PAG in the middle": {"start": 0.2, "stop": 0.8},
 }
 """Settings of :func:`pag.guide`, None for none."""
-JUDGED = (NONE, CFG, EXACT, "both every 4th")
+JUDGED = (NONE, CFG, EXACT, FAST)
 """Those whose images are judged by themselves."""
 
 SCHEDULERS: dict[str, Callable[[Any], Any]] = {

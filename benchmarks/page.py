@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks import plot, record
 from benchmarks.contest import BOTH, CFG, PAG, median
 from benchmarks.fidelity import CFG as PLAIN
-from benchmarks.fidelity import EXACT, METHODS, SCHEDULERS, STEPS, summary
+from benchmarks.fidelity import EXACT, FAST, METHODS, SCHEDULERS, STEPS, summary
 from benchmarks.speed import ON_GPU
 
 DOCS = record.ROOT / "docs"
@@ -262,7 +262,7 @@ def _fidelity_panels(known: Results) -> list[plot.Panel]:
             one["scheduler"]: [
                 (method["forwards"], summary(method)["psnr"])
                 for name, method in one["methods"].items()
-                if name not in (EXACT, PLAIN) and not name.startswith("PAG in")
+                if name == FAST or (name.startswith(("PAG every", "both every")) and "repaid" not in name)
             ]
             for one in _fidelity(known)
             if one["steps"] == steps
