@@ -202,3 +202,25 @@ def test_a_network_that_changes_in_place():
         expected = zoo.sample(pipe, **zoo.prompts())
     with pag.guide(pipe, S, layers="u0", low_memory=True):
         assert zoo.difference(zoo.sample(pipe, **zoo.prompts()), expected) <= 1e-4
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "blocks"])
+def test_compiled(whole: bool):
+    """Graphs of a network: one for each of the two passes."""
+    torch.compiler.reset()
+    pipe, graphs = zoo.pipeline(), list[int]()
+    with pag.guide(pipe, S, low_memory=True):
+        expected = zoo.sample(pipe, **zoo.prompts())
+
+    def backend(graph: Any, _inputs: Any) -> Any:
+        graphs.append(1)
+        return graph.forward
+
+    if whole:
+        pipe.unet = torch.compile(pipe.unet, backend=backend)
+    else:
+        pipe.unet.mid_block.attentions[0].transformer_blocks[0].compile(backend=backend)
+    with pag.guide(pipe, S, low_memory=True):
+        assert zoo.difference(zoo.sample(pipe, **zoo.prompts()), expected) <= 1e-4
+    assert len(graphs) == 2
+    torch.compiler.reset()
