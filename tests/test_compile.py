@@ -115,32 +115,47 @@ def test_block_by_block(eager: tuple[Tensor, Tensor]):
     check(Run(unet), eager, graphs, count=5)
 
 
-@pytest.mark.slow
-def test_many_perturbed_blocks_share_a_graph():
-    """In SDXL's middle all ten blocks are perturbed: one graph for the first, which shares rows, one for the others.
+SD15: dict[str, Any] = {
+    "block_out_channels": (8, 16, 32, 32),
+    "layers_per_block": 2,
+    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+}
+SDXL: dict[str, Any] = {
+    "block_out_channels": (8, 16, 32),
+    "layers_per_block": 2,
+    "transformer_layers_per_block": (1, 2, 10),
+}
+BLOCKS: dict[str, tuple[str, str, dict[str, Any], list[int]]] = {
+    "SD 1.5": ("StableDiffusionPipeline", "sd15", SD15, [3, 8, 8, 8]),
+    "SDXL": ("StableDiffusionXLPipeline", "sdxl", SDXL, [2, 6, 6, 6]),
+}
+"""The published architectures, but for their widths, and their graphs: plain, guided, and both once more."""
 
-    And two each for the blocks ahead and behind, which are of two widths: plain, and with a row more.
-    """
-    graphs = Graphs()
-    unet = zoo.unet("sdxl", block_out_channels=(8, 16, 32), transformer_layers_per_block=(1, 2, 10))
-    unet.compile_repeated_blocks(backend=graphs, fullgraph=True)
-    pipe = zoo.pipeline("StableDiffusionXLPipeline", unet=unet)
-    given: dict[str, Any] = zoo.prompts() | zoo.pooled()
-    settled: list[int] = []
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BLOCKS)
+def test_block_by_block_as_published(name: str):
+    """SDXL's ten blocks in the middle are all perturbed: they share a graph, but for the first."""
+    cls, kind, config, counts = BLOCKS[name]
+    graphs, pipe = Graphs(), zoo.pipeline(cls, unet=zoo.unet(kind, **config))
+    pipe.unet.compile_repeated_blocks(backend=graphs, fullgraph=True)
+    given: dict[str, Any] = zoo.prompts() | (zoo.pooled() if name == "SDXL" else {}) | {"height": 64, "width": 64}
+    seen: list[int] = []
     for _ in range(2):
         zoo.sample(pipe, **given)
-        with pag.guide(pipe, S, start=0.3) as guide:
-            assert len(guide.sites) == 10
+        seen.append(graphs.count)
+        with pag.guide(pipe, S, start=0.3):
             zoo.sample(pipe, **given)
-        settled.append(graphs.count)
-    assert settled == [6, 6]
+        seen.append(graphs.count)
+    assert seen == counts
 
 
 @pytest.mark.slow
 def test_reused_deltas():
     """Two graphs more: for the prompt's rows alone, and with the perturbed ones."""
     graphs, pipe = Graphs(), zoo.pipeline(unet=network())
-    reuse = pag.Reuse(pag=3, cfg=2)
+    reuse = pag.Reuse(pag=2, cfg=4)
     given: dict[str, Any] = zoo.prompts() | {"steps": 8}
     with pag.guide(pipe, S, reuse=reuse):
         expected = zoo.sample(pipe, **given)

@@ -11,14 +11,22 @@ import pag
 from tests import zoo
 from tests.denoisers import NETWORKS
 from tests.denoisers._network import strong
+from tests.runs import RUNS, Run
 from tests.test_compile import Graphs
 from tests.test_denoisers import S, Step, step_arguments
 
 pytestmark = pytest.mark.slow  # tracing takes most of a minute
 
 
-BLOCKS = {"sd35": 3, "flux": 4, "pixart": 4, "wan": 2}
-"""Graphs of blocks that are compiled one by one."""
+BLOCKS: dict[str, tuple[dict[str, Any], int, int]] = {
+    "StableDiffusion3Pipeline": ({"num_layers": 6}, 2, 3),
+    "StableDiffusion3Pipeline: 3.5": ({"num_layers": 8, "dual_attention_layers": (0, 1, 2, 3)}, 3, 3),
+    "FluxPipeline": ({"num_layers": 4, "num_single_layers": 4}, 3, 4),
+    "PixArtSigmaPipeline": ({"num_layers": 6}, 2, 3),
+    "WanPipeline": ({"num_layers": 6}, 1, 2),
+}
+"""Networks with blocks of each kind ahead of the recommended layer and behind it, and the graphs that the blocks take
+when they are compiled one by one: plain, and guided on top of these."""
 
 
 @pytest.fixture(autouse=True)
@@ -57,13 +65,35 @@ def test_the_whole_network(name: str):
     check(name, model, torch.compile(model, backend=graphs, fullgraph=True), graphs, 2)  # pyright: ignore
 
 
-@pytest.mark.parametrize(("name", "count"), BLOCKS.items())
-def test_block_by_block(name: str, count: int):
-    model, graphs = strong(NETWORKS[name].make), Graphs()
-    compiled: Any = strong(NETWORKS[name].make)
-    if compiled._repeated_blocks:
-        compiled.compile_repeated_blocks(backend=graphs, fullgraph=True)
+@pytest.mark.parametrize("name", BLOCKS)
+def test_block_by_block(name: str):
+    config, plain, guided = BLOCKS[name]
+    run, graphs = RUNS[name], Graphs()
+    pipe = run.make()
+    pipe.transformer = deeper(pipe.transformer, config)
+    expected = sampled(run, pipe)
+    if pipe.transformer._repeated_blocks:
+        pipe.transformer.compile_repeated_blocks(backend=graphs, fullgraph=True)
     else:
-        for block in compiled.transformer_blocks:
+        for block in pipe.transformer.transformer_blocks:
             block.compile(backend=graphs, fullgraph=True)
-    check(name, model, compiled, graphs, count)
+    run.sample(pipe)
+    settled = [graphs.count]
+    for _ in range(2):
+        assert all(zoo.difference(a, b) <= run.tolerance for a, b in zip(sampled(run, pipe), expected, strict=True))
+        settled.append(graphs.count)
+    assert settled == [plain, plain + guided, plain + guided]
+
+
+def deeper(model: Any, config: dict[str, Any]) -> Any:
+    given = {name: value for name, value in model.config.items() if not name.startswith("_")}
+    return strong(lambda: type(model)(**(given | config)))
+
+
+def sampled(run: Run, pipe: Any) -> list[Tensor]:
+    """Plain, guided, and guided in one of two steps."""
+    results = [run.sample(pipe)]
+    for start in (0.0, 0.3):
+        with pag.guide(pipe, S, start=start):
+            results.append(run.sample(pipe))
+    return results
