@@ -73,12 +73,13 @@ class Contest:
     costs: Any = None
 
 
-def pipelines(subject: Subject, approximate: bool = False) -> Contest:
+def pipelines(subject: Subject, approximate: bool = False, low_memory: bool = False) -> Contest:
     """The plain pipeline, guided and not, against diffusers' PAG pipeline.
 
     Args:
         subject: the pipelines.
         approximate: whether cheaper guidance, of which latents differ, takes part.
+        low_memory: whether the mode for less memory does.
     """
 
     def ours(cfg: bool, **settings: Any) -> Call:
@@ -98,6 +99,7 @@ def pipelines(subject: Subject, approximate: bool = False) -> Contest:
     for kind, cfg in ((PAG, False), (BOTH, True)):
         found += [Contender(kind, "diffusers", theirs(cfg))] if subject.peer is not None else []
         found.append(Contender(kind, "here", ours(cfg)))
+    found += [Contender(BOTH, "here, low memory", ours(True, low_memory=True))] if low_memory else []
     if approximate:
         found += [Contender(BOTH, f"here, {name}", ours(True, **settings), False) for name, settings in FASTER.items()]
     return Contest(subject.network, found, subject.layers, subject.plain)
@@ -155,7 +157,7 @@ def measure(contest: Contest, setting: Setting, rounds: int, compiled: str = "")
     for one in contest.contenders:
         latents[one.name], operations, activations = counted(one.run)
         found[one.name] = {"kind": one.kind, "by": one.by, "operations": operations, "activations": activations}
-        found[one.name]["seconds"] = []
+        found[one.name] |= {"exact": one.exact, "seconds": []}
     differences = compare(contest.contenders, latents, TOLERANCE[setting.dtype])
     able = contest.contenders
     if compiled:

@@ -23,6 +23,7 @@ def contest(
     compiled: str = "",
     approximate: bool = False,
     without: tuple[str, ...] = ("diffusers",),
+    low_memory: bool = False,
     small: bool = False,
 ) -> dict[str, Any]:
     """The plain pipeline, guided and not, against diffusers' PAG pipeline.
@@ -35,11 +36,12 @@ def contest(
         compiled: mode of `torch.compile`, empty for none.
         approximate: measure cheaper guidance too, which shows over a whole run.
         without: whose guidance then gives way to it.
+        low_memory: measure that mode too.
         small: measure a tiny network, to try the benchmark.
     """
     if small:
         setting, rounds, compiled = _small(setting), 1, ""
-    found = pipelines(make(setting), approximate)
+    found = pipelines(make(setting), approximate, low_memory)
     left_out = without if approximate else ()
     chosen = [one for one in found.contenders if one.kind in kinds and one.by not in left_out]
     return _result(make.__name__, replace(found, contenders=chosen), setting, rounds, compiled)
@@ -75,7 +77,7 @@ def _run(part: Callable[..., dict[str, Any]], small: bool) -> dict[str, Any]:
 
 
 ON_CPU: dict[str, Part] = {
-    "sd15-256-1": _contest(models.sd15, 256, 1, 4),
+    "sd15-256-1": _contest(models.sd15, 256, 1, 4, low_memory=True),
     "sd15-512-1": _contest(models.sd15, 512, 1, 3),
     "sd15-256-4": _contest(models.sd15, 256, 4, 2),
     "sd15-256-2": _contest(models.sd15, 256, 2, 2, kinds=(CFG, BOTH)),
@@ -99,7 +101,7 @@ _MODES = {"": "", "-compiled": "default", "-graphs": "reduce-overhead"}
 ON_GPU: dict[str, Part] = {
     f"{name}-1024-{batch}{suffix}-cuda": partial(
         _run,
-        partial(contest, make, Setting(1024, batch, 4, "cuda", "bfloat16"), 5, compiled=mode),
+        partial(contest, make, Setting(1024, batch, 4, "cuda", "bfloat16"), 5, compiled=mode, low_memory=True),
     )
     for name, make in _GPU.items()
     for batch in (1, 4)
