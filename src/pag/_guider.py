@@ -322,7 +322,7 @@ class _Branch:
         self._perturbed, self._deltas = with_predictions(output, worse), ()
         return output
 
-    def rows(self, sample: Any, role: str | None) -> Rows:
+    def rows(self, sample: Any, role: str | None, *, denoises: bool = True) -> Rows:
         """All rows are the prompt's."""
         return Rows(len(sample), ("cond",))
 

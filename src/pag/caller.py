@@ -18,8 +18,8 @@ from pag.rows import Rows, halves_equal
 class Caller(Protocol):
     """What a guided call asks of whoever calls the denoiser."""
 
-    def rows(self, sample: Any, role: str | None) -> Rows:
-        """The row groups of this call, which begins now."""
+    def rows(self, sample: Any, role: str | None, *, denoises: bool = True) -> Rows:
+        """The row groups of this call, which begins now; of a call ahead of a denoiser's, if that does not denoise."""
         ...
 
     def starts_equal(self, rows: Rows, inputs: list[Any]) -> bool:
@@ -88,18 +88,19 @@ class PipelineCaller(threading.local):
         self._aside = False
         self._deltas: list[Tensor] | None = None
 
-    def rows(self, sample: Any, role: str | None = None) -> Rows:
+    def rows(self, sample: Any, role: str | None = None, *, denoises: bool = True) -> Rows:
         """The row groups of this call.
 
         Args:
             sample: what is denoised, a tensor or a list with an item for each row.
             role: the group that this call is for, if that is known.
+            denoises: whether it is a denoiser's, and counts.
 
         Raises:
             ValueError: if the number of rows does not fit the pipeline's convention.
         """
-        groups: tuple[str, ...] = self._look(sample, role)  # pyright: ignore
-        self._turn += "cond" in groups
+        groups: tuple[str, ...] = self._look(sample, role, int(denoises))  # pyright: ignore
+        self._turn += denoises and "cond" in groups
         count = sample.shape[0] if isinstance(sample, Tensor) else len(sample)
         size, rest = divmod(count, len(groups))
         if rest:
@@ -111,7 +112,7 @@ class PipelineCaller(threading.local):
 
     # Frames of Python cannot be traced.
     @torch.compiler.disable  # pyright: ignore[reportUntypedFunctionDecorator, reportArgumentType]
-    def _look(self, sample: Any, role: str | None) -> Any:
+    def _look(self, sample: Any, role: str | None, counts: int) -> Any:
         self._pipe, variables = running_pipeline(self._given)
         convention = self._convention
         named = (convention.switch, *self._scales, convention.unless, convention.truncated)
@@ -128,11 +129,11 @@ class PipelineCaller(threading.local):
         self._check_guider()
         if self._declared is not False and (reason := convention.impossible(self._pipe)):
             raise TypeError(f"{type(self._pipe).__name__} cannot be guided with classifier-free guidance on: {reason}.")
+        self._count_calls(counts)
         return self._groups(sample, role)
 
     def _groups(self, sample: Any, role: str | None) -> tuple[str, ...]:
         convention = self._convention
-        self._count_calls()
         self._aside = role == "aside"
         if role is not None or convention.calls:
             return (role or self._role_by_order(),)
@@ -162,7 +163,7 @@ class PipelineCaller(threading.local):
             'pag.families.Convention(calls=("cond", "uncond"))`, for example, if it calls for the prompt first.'
         )
 
-    def _count_calls(self) -> None:
+    def _count_calls(self, counts: int) -> None:
         # Every run sets the scheduler's timesteps anew, so their identity tells the runs apart.
         run = getattr(self._scheduler, "timesteps", None)
         self._begins = run is None or run is not self._run
@@ -175,10 +176,10 @@ class PipelineCaller(threading.local):
             self._run, self._times, self._starts_equal = run, [], None
         if self._begins and run is not None:
             self._steps, self._kept, same = 0, {}, False
-        if same and self._calls:
-            self._calls += 1
+        if same and self._steps:
+            self._calls += counts
         else:
-            self._calls, self._turn, self._deltas = 1, 0, None
+            self._calls, self._turn, self._deltas = counts, 0, None
             self._steps += 1
         self._step = step
 
@@ -310,7 +311,7 @@ class PipelineCaller(threading.local):
         if kept is None or kept.key != key:
             kept = self._kept[self._turn] = Deltas(self._reuse, key)
         if kept.step != self._steps - 1:
-            kept.begin(self._steps - 1, self._count_steps())
+            kept.begin(self._steps - 1, self._count_steps(), getattr(self._scheduler, "order", 1))
         return kept
 
     def _count_steps(self) -> int | None:
@@ -328,7 +329,7 @@ class PipelineCaller(threading.local):
                 "call of a diffusers pipeline does. Guide without `reuse` and `speed`."
             )
         first = self._convention.calls[:1]
-        if reuse.cfg > 1 and first not in ((), ("cond",)) and self._declared is not False:
+        if reuse.cfg != 1 and first not in ((), ("cond",)) and self._declared is not False:
             raise ValueError(
                 f"{type(self._pipe).__name__} calls its denoiser for {first[0]} first, which can only be left out "
                 "after the prompt's call. Reuse the other delta alone: `reuse=pag.Reuse(pag=…)`."

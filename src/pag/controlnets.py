@@ -45,12 +45,7 @@ class SharedControlNet:
         """Step into the calls of the ControlNet and of its modules, unless that was done already."""
         if self._model in _taken:
             return
-        self._forward.attach()
-        try:
-            install(self._calls)
-        except BaseException:
-            self._forward.detach()
-            raise
+        install(self._calls)
         _taken.add(self._model)
         self._attached = True
 
@@ -61,7 +56,6 @@ class SharedControlNet:
         self._attached = False
         _taken.discard(self._model)
         remove(self._calls)
-        self._forward.detach()
 
     @torch.compiler.disable(recursive=False)  # pyright: ignore[reportUntypedFunctionDecorator]
     def _call(self, original: Call, *args: Any, **kwargs: Any) -> Any:
@@ -87,7 +81,7 @@ class SharedControlNet:
         """The rows of the call, if its groups are equal but for the text, and the step is guided."""
         if arguments.get("guess_mode"):  # it gets the prompt's rows alone
             return None
-        given = self._caller.rows(arguments[self._family.sample], None)
+        given = self._caller.rows(arguments[self._family.sample], None, denoises=False)
         if len(given.given) == 1 or not self._guided(arguments[self._family.timestep]):
             return None
         rows = Rows(given.size, given.given, perturbed=False)

@@ -322,7 +322,7 @@ class _EqualRows:
     def __init__(self, cfg: bool) -> None:
         self.groups = ("uncond", "cond") if cfg else ("cond",)
 
-    def rows(self, sample: Any, role: str | None) -> Rows:
+    def rows(self, sample: Any, role: str | None, *, denoises: bool = True) -> Rows:
         return Rows(len(sample) // len(self.groups), self.groups)
 
     def starts_equal(self, rows: Rows, inputs: list[Any]) -> bool:

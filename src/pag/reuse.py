@@ -9,26 +9,34 @@ these missed, had the delta grown evenly: it adds ``repay·n/2·(d − d₀)``. 
 any more, does not.
 """
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, final
 
+import numpy as np
 from torch import Tensor
+
+from pag.schedule import check_number
 
 Delta = Sequence[Tensor]
 """For each prediction of the network, float[size, …]."""
 
 
+_USUAL_STEPS = 25
+"""Where nothing tells how many steps a run has."""
+
+
 @dataclass(frozen=True)
 class Reuse:
-    """How often deltas are computed: in the first step, in every so-manieth one, and shortly before the last.
+    """How often deltas are computed: in the first step, once in so many, and once more near the end.
 
-    Both are not computed in the same steps, if they can be apart.
+    ``c − u`` is looked at once more in the last step but one, ``c − ĉ``, which changes most at the end, in the last.
+    Between, the two are computed in different steps if they can be.
 
     Args:
-        pag: compute ``c − ĉ`` in every pag-th step; 1 in each.
-        cfg: compute ``c − u`` in every cfg-th step; 1 in each. That of all negative prompts, if there are several.
+        pag: compute ``c − ĉ`` once in so many steps: a whole number of them, 1 or more, or a share of the run below 1.
+        cfg: the same for ``c − u``; to all negative prompts, if there are several.
         repay: which share of what was missed between two computations is made up for, from 0 to 1.
 
     Raises:
@@ -36,32 +44,41 @@ class Reuse:
         ValueError: if a number is out of range.
     """
 
-    pag: int = 1
-    cfg: int = 1
+    pag: int | float = 1
+    cfg: int | float = 1
     repay: float = 0.75
 
     def __post_init__(self) -> None:
         for name in ("pag", "cfg"):
-            value: object = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"{name} must be a number of steps, 1 or more, but is {value!r}.")
-            if value < 1:
-                raise ValueError(f"{name} must be a number of steps, 1 or more, but is {value}.")
-        if isinstance(self.repay, bool) or not isinstance(self.repay, Real):
-            raise TypeError(f"repay must be a number from 0 to 1, but is {self.repay!r}.")
-        if not 0 <= self.repay <= 1:
-            raise ValueError(f"repay must be a number from 0 to 1, but is {self.repay!r}.")
+            object.__setattr__(self, name, _interval(name, getattr(self, name)))
+        check_number("repay", self.repay, most=1.0)
+        object.__setattr__(self, "repay", float(self.repay))  # JSON knows no numbers of NumPy
 
-    def every(self, group: str) -> int:
-        """In every how many-th step the delta to a group of rows is computed."""
-        return self.pag if group == "perturbed" else self.cfg
+    def every(self, group: str, steps: int | None, parts: int = 1) -> int:
+        """Once in how many calls the delta to a group of rows is computed.
 
-    def first(self, group: str) -> int:
-        """How many steps the first one lasts: that of the perturbed rows longer, so that they keep out of step."""
-        return self.pag + self.pag // 2 if group == "perturbed" and self.cfg > 1 else self.every(group)
+        Args:
+            group: the group.
+            steps: number of calls in the run, if it is known.
+            parts: calls that make a step of the scheduler. An even number of calls between two computations would
+                only ever see the same part of a step of two.
+        """
+        every = self.pag if group == "perturbed" else self.cfg
+        count = max(1, round(every * (steps or _USUAL_STEPS))) if every < 1 else int(every)
+        return count + 1 if parts == 2 and count > 1 and count % 2 == 0 else count
 
 
-SPEEDS: Mapping[str, Reuse | None] = {"exact": None, "fast": Reuse(pag=4, cfg=4)}
+def _interval(name: str, value: object) -> int | float:
+    allowed = "a whole number of steps, 1 or more, or a share of the run above 0 and below 1"
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise TypeError(f"{name} must be {allowed}, but is {value!r}.")
+    number = float(value)
+    if not (0 < number < 1 or (1 <= number < math.inf and number.is_integer())):
+        raise ValueError(f"{name} must be {allowed}, but is {value!r}.")
+    return number if number < 1 else int(number)
+
+
+SPEEDS: Mapping[str, Reuse | None] = {"exact": None, "fast": Reuse(pag=0.16, cfg=0.16)}
 """By name, what suits most."""
 
 
@@ -131,19 +148,21 @@ class Deltas:
         self.output: Any = None
         """What the network returned for it."""
         self._reuse = reuse
-        self._left: int | None = None
+        self._steps: int | None = None
+        self._parts = 1
         self._others = 0
         self._histories: dict[str, _History] = {}
 
-    def begin(self, step: int, steps: int | None) -> None:
+    def begin(self, step: int, steps: int | None, parts: int = 1) -> None:
         """Begin a step.
 
         Args:
             step: its number, from 0.
             steps: how many there are, if that is known.
+            parts: how many of them make a step of the scheduler.
         """
         self.step, self.c, self.output, self._others = step, None, None, 0
-        self._left = None if steps is None else steps - 1 - step
+        self._steps, self._parts = steps, parts
 
     def another(self, group: str) -> str:
         """A name for the group of the next call without the prompt's rows: a step may make several for one."""
@@ -152,7 +171,7 @@ class Deltas:
 
     def keep(self, c: Delta, output: Any) -> None:
         """Keep the prompt's prediction for calls of the network without its rows, if they may be left out."""
-        if self._reuse.cfg > 1:
+        if self._every("uncond") > 1:
             self.c, self.output = c, output
 
     def left_out(self, groups: Sequence[str]) -> tuple[str, ...]:
@@ -172,10 +191,10 @@ class Deltas:
             left_out: the groups that were not.
         """
         every: dict[str, Delta] = {}
-        repay = 0.0 if self._left == 0 else self._reuse.repay
+        repay = 0.0 if self._left(0) else self._reuse.repay
         for group, one in computed.items():
             delta = [_last(a, b) - b for a, b in zip(c, one, strict=True)]
-            used = delta if self._reuse.every(group) == 1 else self._history(group).add(self.step, delta, repay)
+            used = delta if self._every(group) == 1 else self._history(group).add(self.step, delta, repay)
             every[group] = one if used is delta else _less(c, used)
         return every | {group: _less(c, self._history(group).hold()) for group in left_out}
 
@@ -183,13 +202,19 @@ class Deltas:
         return self._histories.setdefault(group, _History())
 
     def _due(self, group: str) -> bool:
-        history, every = self._histories.get(group), self._reuse.every(group)
+        history, every = self._histories.get(group), self._every(group)
         if history is None or every == 1:
             return True
-        past = self.step - history.step
-        # A last look at the delta, as late as the steps that follow can still make something of it.
-        late = self._left == 1 and past > 1
-        return late or past >= (every if history.computed > 1 else self._reuse.first(group))
+        past, late = self.step - history.step, self._left(0 if group == "perturbed" else 1)
+        apart = every // 2 if group == "perturbed" and history.computed == 1 and self._every("uncond") > 1 else 0
+        return past >= every + apart or (late and past > 1)
+
+    def _every(self, group: str) -> int:
+        return self._reuse.every(group, self._steps, self._parts)
+
+    def _left(self, count: int) -> bool:
+        """Whether so many steps are left after this one."""
+        return self._steps is not None and self._steps - 1 - self.step == count
 
 
 def _less(c: Delta, delta: Delta) -> Delta:

@@ -165,16 +165,15 @@ class Memory:
         return exact + self._reuse.repay * (step - before - 1) / 2 * (exact - old)
 
     def _every(self, group: str) -> int:
-        return self._reuse.pag if group == "perturbed" else self._reuse.cfg
+        return int(self._reuse.pag if group == "perturbed" else self._reuse.cfg)
 
     def planned(self, group: str) -> list[int]:
-        """The steps in which a delta is computed: 0, k, 2k, …, that of PAG half a k later, and the last but one."""
-        k = self._every(group)
-        late = k // 2 if group == "perturbed" and self._reuse.cfg > 1 else 0
-        planned = [0, *range(k + late, self.steps, k)]
-        last = self.steps - 2
+        """The steps in which a delta is computed: 0, k, 2k, … and the last but one, or half a k later and the last."""
+        k, perturbed = self._every(group), group == "perturbed"
+        planned = [0, *range(k + (k // 2 if perturbed and self._reuse.cfg > 1 else 0), self.steps, k)]
+        last = self.steps - (1 if perturbed else 2)
         if last > 0 and not {last, last - 1} & set(planned):
-            planned = [*(step for step in planned if step < last), last, *range(last + k, self.steps, k)]
+            planned = [*(step for step in planned if step < last), last]
         return planned
 
 

@@ -23,6 +23,7 @@ from pag.cli.options import (
     PagStop,
     Scheduler,
     Seed,
+    Speed,
     Steps,
     Width,
     numbers,
@@ -71,6 +72,7 @@ def compare(
     adaptive_scale: AdaptiveScale = 0.0,
     pag_start: PagStart = 0.0,
     pag_stop: PagStop = 1.0,
+    speed: Speed = "exact",
     steps: Steps = 25,
     seed: Seed = 0,
     scheduler: Scheduler = None,
@@ -98,6 +100,7 @@ def compare(
         adaptive_scale=adaptive_scale,
         pag_start=pag_start,
         pag_stop=pag_stop,
+        speed=speed,
         dtype=dtype,
         device=device,
     )

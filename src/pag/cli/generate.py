@@ -21,6 +21,7 @@ from pag.cli.options import (
     PagStop,
     Scheduler,
     Seed,
+    Speed,
     Steps,
     Width,
 )
@@ -46,6 +47,7 @@ def generate(
     adaptive_scale: AdaptiveScale = 0.0,
     pag_start: PagStart = 0.0,
     pag_stop: PagStop = 1.0,
+    speed: Speed = "exact",
     steps: Steps = 25,
     seed: Seed = 0,
     scheduler: Scheduler = None,
@@ -73,6 +75,7 @@ def generate(
         adaptive_scale=adaptive_scale,
         pag_start=pag_start,
         pag_stop=pag_stop,
+        speed=speed,
         dtype=dtype,
         device=device,
     )

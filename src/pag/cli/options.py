@@ -1,12 +1,13 @@
 """The options that `generate` and `compare` share, and their checks that need no model."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, TypeAlias
 
 import typer
 
 __all__ = [
+    "SPEEDS",
     "AdaptiveScale",
     "Batch",
     "Device",
@@ -21,12 +22,17 @@ __all__ = [
     "PagStop",
     "Scheduler",
     "Seed",
+    "Speed",
     "Steps",
     "Width",
     "in_range",
     "numbers",
+    "one_of",
     "words",
 ]
+
+SPEEDS = ("exact", "fast")
+"""Those of `pag.reuse`, which loads torch."""
 
 GUIDANCE, SAMPLING, RUNNING = "Guidance", "Sampling", "Running"
 
@@ -38,6 +44,17 @@ def in_range(most: float = math.inf) -> Callable[[float | None], float | None]:
         if value is not None and not (math.isfinite(value) and 0 <= value <= most):
             allowed = "a finite number, 0 or more" if most == math.inf else f"a number from 0 to {most:g}"
             raise typer.BadParameter(f"{value:g} is not {allowed}.")
+        return value
+
+    return check
+
+
+def one_of(names: Sequence[str]) -> Callable[[str], str]:
+    """A check that a text is one of some names."""
+
+    def check(value: str) -> str:
+        if value not in names:
+            raise typer.BadParameter(f"{value!r} is not one of {', '.join(names)}.")
         return value
 
     return check
@@ -123,6 +140,15 @@ PagStop: TypeAlias = Annotated[
         rich_help_panel=GUIDANCE,
         show_default=False,
         help="Progress at which PAG ends.",
+    ),
+]
+Speed: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--speed",
+        callback=one_of(SPEEDS),
+        rich_help_panel=GUIDANCE,
+        help="exact, or fast: guidance is computed some seven times a run.",
     ),
 ]
 Negative: TypeAlias = Annotated[

@@ -27,6 +27,7 @@ class Request:
     adaptive_scale: float
     pag_start: float
     pag_stop: float
+    speed: str
     dtype: str | None
     device: str | None
 
@@ -65,6 +66,7 @@ class Request:
             adaptive_scale=self.adaptive_scale,
             pag_start=self.pag_start,
             pag_stop=self.pag_stop,
+            speed=self.speed,
             dtype=dtype,
             device=device,
         )

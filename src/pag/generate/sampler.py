@@ -76,6 +76,7 @@ def _call(group: Sequence[Picture]) -> dict[str, Any]:
         "pag_applied_layers": how.layers,
         "pag_start": how.pag_start,
         "pag_stop": how.pag_stop,
+        "pag_speed": how.speed,
     }
 
 

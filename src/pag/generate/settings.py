@@ -43,6 +43,7 @@ class Sampling:
     adaptive_scale: float = field(default=0.0, metadata=_flag("--adaptive-scale"))
     pag_start: float = field(default=0.0, metadata=_flag("--pag-start"))
     pag_stop: float = field(default=1.0, metadata=_flag("--pag-stop"))
+    speed: str = field(default="exact", metadata=_flag("--speed"))
     dtype: str = field(default="float32", metadata=_flag("--dtype"))
     device: str = field(default="cpu", metadata=_flag("--device"))
 

@@ -4,6 +4,8 @@ import inspect
 from dataclasses import dataclass
 from typing import Any
 
+from pag.reuse import Reuse
+
 
 @dataclass(frozen=True)
 class Argument:
@@ -99,6 +101,21 @@ CALL_ARGUMENTS = (
         float,
         1.0,
         "Progress at which PAG ends, above `pag_start`.",
+    ),
+    Argument(
+        "pag_speed",
+        "`str`",
+        str,
+        "exact",
+        '`"exact"`, or `"fast"`: differences of predictions, of classifier-free guidance too, are computed some seven\n'
+        "times a run and held in between. CFG with PAG then takes less time than CFG alone. Approximate.",
+    ),
+    Argument(
+        "pag_reuse",
+        "`Reuse`",
+        Reuse | None,
+        None,
+        "How often the differences of predictions are computed, in detail, in place of `pag_speed`.",
     ),
 )
 

@@ -14,6 +14,7 @@ from pag.pipelines._arguments import CALL_ARGUMENTS, layers_argument
 from pag.pipelines._document import class_docstring, extend
 from pag.pipelines._upstream import UPSTREAM, Defaults
 from pag.pipelines._wrap import with_guidance, with_layers
+from pag.reuse import Reuse, reuse_of
 from pag.schedule import Schedule, check_number
 
 _AS_IT_IS: Any = object()
@@ -159,6 +160,8 @@ class PAGMixin:
         pag_applied_layers_index: str | list[str] | None = None,
         pag_start: float = 0.0,
         pag_stop: float = 1.0,
+        pag_speed: str = "exact",
+        pag_reuse: Reuse | None = None,
         **more: Any,
     ) -> Generator[None]:
         adaptive = _one_of(
@@ -169,17 +172,18 @@ class PAGMixin:
         check_number("pag_start", pag_start, most=1.0)
         check_number("pag_stop", pag_stop, most=1.0)
         schedule = Schedule(pag_scale, pag_start, pag_stop, adaptive or 0.0)
+        reuse = reuse_of(None if pag_speed == "exact" else pag_speed, pag_reuse)
         if layers is not None:
             self._pag_sites(layers)
         self._pag_schedule = schedule
         self._pag_call_layers = None if layers is None else _as_list(layers)
         try:
-            with self._pag_guide(schedule, more):
+            with self._pag_guide(schedule, reuse, more):
                 yield
         finally:
             self._pag_call_layers = None
 
-    def _pag_guide(self, schedule: Schedule, more: Mapping[str, Any]) -> Any:
+    def _pag_guide(self, schedule: Schedule, reuse: Reuse | None, more: Mapping[str, Any]) -> Any:
         on = self.do_perturbed_attention_guidance
         for name, value in more.items():
             if value and not on:
@@ -194,6 +198,7 @@ class PAGMixin:
             start=schedule.start,
             stop=schedule.stop,
             adaptive_scale=schedule.adaptive_scale,
+            reuse=reuse,
         )
 
 
