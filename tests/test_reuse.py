@@ -1,8 +1,16 @@
 """Reuse of deltas: what a run gives is what the formula gives with those deltas, and the rows are not run."""
 
+from typing import Any
+
+import numpy as np
 import pytest
+import torch
+from diffusers.callbacks import SDCFGCutoffCallback
 
 import pag
+import pag.reuse
+from pag.cli.options import SPEEDS
+from pag.reuse import Deltas
 from tests import zoo
 from tests.groups import building
 from tests.modular import RUNS as MODULAR
@@ -77,3 +85,167 @@ def test_the_guider_reuses_the_same_deltas(name: str):
     ours = run.sample(pipe, *guiders, **steps)
     assert zoo.difference(ours, expected) <= 1e-4
     assert run.sample(pipe, *guiders, **steps).equal(ours)
+
+
+def planned(reuse: pag.Reuse, steps: int, parts: int = 1) -> tuple[list[int], list[int]]:
+    """The steps in which ``c − u`` and ``c − ĉ`` are computed."""
+    deltas, c = Deltas(reuse), [torch.zeros(1, 1)]
+    computed: dict[str, list[int]] = {"uncond": [], "perturbed": []}
+    for step in range(steps):
+        deltas.begin(step, steps, parts)
+        left_out = deltas.left_out(list(computed))
+        now = [group for group in computed if group not in left_out]
+        deltas.completed(c, dict.fromkeys(now, c), left_out)
+        for group in now:
+            computed[group].append(step)
+    return computed["uncond"], computed["perturbed"]
+
+
+class TestPlan:
+    def test_the_two_are_computed_in_different_steps_and_late_once_more(self):
+        assert planned(pag.Reuse(4, 4), 25) == ([0, 4, 8, 12, 16, 20, 23], [0, 6, 10, 14, 18, 22, 24])
+
+    def test_fast_is_a_share_of_the_run(self):
+        fast = pag.reuse.SPEEDS["fast"]
+        assert fast is not None
+        assert [fast.every("perturbed", steps) for steps in (4, 10, 25, 50, 1000)] == [1, 2, 4, 8, 160]
+        assert [fast.every("uncond", steps) for steps in (4, 10, 25, 50, 1000)] == [1, 2, 4, 8, 160]
+
+    def test_one_alone(self):
+        assert planned(pag.Reuse(pag=3), 9) == (list(range(9)), [0, 3, 6, 8])
+        assert planned(pag.Reuse(cfg=3), 9) == ([0, 3, 6], list(range(9)))
+
+    def test_both_calls_of_a_step_of_two_are_seen(self):
+        uncond, _ = planned(pag.Reuse(4, 4), 49, parts=2)
+        assert {step % 2 for step in uncond[:-1]} == {0, 1}
+
+    @pytest.mark.parametrize("steps", range(1, 6))
+    def test_short_runs(self, steps: int):
+        uncond, perturbed = planned(pag.Reuse(4, 4), steps)
+        assert uncond[0] == perturbed[0] == 0
+
+
+def test_what_was_missed_is_repaid():
+    """A delta that grows evenly: its sum over the run is right but for a quarter of what was missed."""
+    deltas, used = Deltas(pag.Reuse(cfg=3, repay=1.0)), 0.0
+    for step in range(7):
+        deltas.begin(step, 8)
+        left_out = deltas.left_out(["uncond"])
+        u = {} if left_out else {"uncond": [torch.full((1, 1), -float(step))]}
+        used -= float(deltas.completed([torch.zeros(1, 1)], u, left_out)["uncond"][0])
+    assert used == sum(range(7))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        ({"pag": 0}, ValueError),
+        ({"pag": -2}, ValueError),
+        ({"cfg": 2.5}, ValueError),
+        ({"cfg": float("nan")}, ValueError),
+        ({"cfg": float("inf")}, ValueError),
+        ({"pag": True}, TypeError),
+        ({"pag": "2"}, TypeError),
+        ({"repay": 1.5}, ValueError),
+        ({"repay": None}, TypeError),
+    ],
+)
+def test_wrong_settings_say_what_is_possible(wrong: dict[str, Any], error: type[Exception]):
+    with pytest.raises(error, match=next(iter(wrong))):
+        pag.Reuse(**wrong)
+
+
+def test_settings_survive_json():
+    guidance = pag.Guidance(reuse=pag.Reuse(np.int64(3), 0.25, 0.5))  # pyright: ignore[reportArgumentType]
+    assert pag.Guidance.from_json(guidance.to_json()) == guidance
+
+
+def test_a_speed_is_a_name_and_the_only_setting():
+    pipe = zoo.pipeline()
+    assert pag.guide(pipe, speed="exact").guidance.reuse is None
+    assert pag.guide(pipe, speed="fast").guidance.reuse == pag.Reuse(0.16, 0.16)
+    with pytest.raises(ValueError, match=r"speed='faster' does not exist. There is: exact, fast"):
+        pag.guide(pipe, speed="faster")
+    with pytest.raises(ValueError, match="two names of one setting"):
+        pag.guide(pipe, speed="fast", reuse=REUSE)
+
+
+def test_the_command_line_has_all_speeds():
+    assert tuple(pag.reuse.SPEEDS) == SPEEDS
+
+
+class TestRuns:
+    """State belongs to one run."""
+
+    STEPS = 8
+
+    def sample(self, pipe: Any, seed: int = 0, **arguments: Any) -> torch.Tensor:
+        return zoo.sample(pipe, seeds=(seed,), **({"steps": self.STEPS} | zoo.prompts() | arguments))
+
+    @pytest.fixture
+    def pipe(self) -> Any:
+        return zoo.pipeline()
+
+    @pytest.fixture
+    def rows(self, pipe: Any) -> list[int]:
+        """Rows of each call of the last layer."""
+        seen: list[int] = []
+        pipe.unet.conv_out.register_forward_hook(lambda _m, args, _o: seen.append(len(args[0])))
+        return seen
+
+    def test_rows_that_are_not_needed_are_not_run(self, pipe: Any, rows: list[int]):
+        with pag.guide(pipe, S, layers="mid", reuse=pag.Reuse(3, 3)):
+            self.sample(pipe)
+        assert rows == [3, 1, 1, 2, 2, 1, 2, 2]  # CFG in 0, 3, 6; PAG in 0, 4, 7
+
+    def test_off_is_exact(self, pipe: Any):
+        plain = self.sample(pipe)
+        with pag.guide(pipe, 0.0, layers="mid", speed="fast"):
+            assert self.sample(pipe).equal(plain)
+        assert self.sample(pipe).equal(plain)
+
+    def test_every_step_is_exact(self, pipe: Any):
+        with pag.guide(pipe, S, layers="mid"):
+            exact = self.sample(pipe)
+        with pag.guide(pipe, S, layers="mid", reuse=pag.Reuse()):
+            assert zoo.difference(self.sample(pipe), exact) <= 1e-5
+
+    def test_a_run_knows_nothing_of_another(self, pipe: Any):
+        def stop(pipe: Any, step: int, _t: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            if step == 2:
+                raise InterruptedError
+            return tensors
+
+        with pag.guide(pipe, S, layers="mid", reuse=REUSE):
+            first = self.sample(pipe)
+            self.sample(pipe, seed=1, steps=5)
+            assert self.sample(pipe).equal(first)
+            with pytest.raises(InterruptedError):
+                self.sample(pipe, seed=2, callback_on_step_end=stop)
+            assert self.sample(pipe).equal(first)
+            self.sample(pipe, guidance_scale=0.0)
+            self.sample(pipe, height=24, width=40)
+            assert self.sample(pipe).equal(first)
+
+    def test_rows_that_are_dropped_begin_anew(self, pipe: Any, rows: list[int]):
+        callback = SDCFGCutoffCallback(cutoff_step_ratio=None, cutoff_step_index=3)  # pyright: ignore
+        with pag.guide(pipe, S, layers="mid", reuse=pag.Reuse(3, 3)):
+            self.sample(pipe, callback_on_step_end=callback)
+        assert rows == [3, 1, 1, 2, 2, 1, 1, 2]  # no uncond row from 4 on; the prompt's delta is good all the same
+
+    def test_an_interval_is_for_pag_alone(self, pipe: Any, rows: list[int]):
+        with pag.guide(pipe, S, layers="mid", stop=0.5, reuse=pag.Reuse(3, 3)):
+            self.sample(pipe)
+        assert rows == [3, 1, 1, 2, 1, 1, 2, 1]
+
+    def test_each_image_is_its_own(self, pipe: Any):
+        with pag.guide(pipe, S, layers="mid", reuse=REUSE):
+            both = zoo.sample(pipe, seeds=(0, 1), steps=self.STEPS, **zoo.prompts(), num_images_per_prompt=2)
+            alone = self.sample(pipe, seed=1)
+        assert zoo.difference(both[1:], alone) <= 1e-4
+
+    def test_in_a_loop_of_its_own_nothing_tells_the_steps(self, pipe: Any):
+        pipe.scheduler.set_timesteps(4)
+        given = zoo.inputs(pipe.unet, 1)
+        with pag.guide(pipe, S, layers="mid", speed="fast"), pytest.raises(RuntimeError, match="where a run begins"):
+            pipe.unet(**given)
