@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pag.forward import GuidedForward
 from pag.generate.schedulers import scheduler_names
 from tests import zoo
 from tests.cli.conftest import Run
@@ -100,3 +101,14 @@ def test_interruption_keeps_what_is_done(run: Run, model: Path, tmp_path: Path, 
     assert result.exit_code == 130
     assert "Traceback" not in result.output
     assert [path.name for path in (tmp_path / "images").iterdir()] == ["seed-000000.png"]
+
+
+def test_low_memory(run: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    passes: list[int] = []
+    recording = GuidedForward.recording
+    monkeypatch.setattr(GuidedForward, "recording", lambda self, *a: passes.append(1) or recording(self, *a))  # pyright: ignore
+    for out, *how in (("one", "--low-memory"), ("other",)):
+        assert run("generate", "a", "-m", model, "--out", out, "--num", 1, *how, *FAST).exit_code == 0
+        assert len(passes) == 2
+    one, other = (pixels(tmp_path / out / "seed-000000.png") for out in ("one", "other"))
+    assert np.abs(one - other).max() <= 1

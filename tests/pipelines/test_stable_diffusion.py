@@ -75,6 +75,15 @@ def test_the_interface_of_the_paper(tmp_path: Path) -> None:
     assert [image.size for image in images] == [(32, 32)] * 2
 
 
+def test_low_memory() -> None:
+    guided, rows = ours(), list[int]()
+    expected = zoo.sample(guided, steps=1, **zoo.prompts())
+    guided.unet.conv_out.register_forward_hook(lambda _module, _inputs, output: rows.append(output.shape[0]))
+    ours_again = zoo.sample(guided, steps=1, pag_low_memory=True, **zoo.prompts())
+    assert rows == [2, 1]
+    assert zoo.difference(ours_again, expected) <= 1e-4
+
+
 def test_settings_survive_saving(tmp_path: Path) -> None:
     ours(pag_applied_layers=["d0", "m0"]).save_pretrained(tmp_path)
     assert StableDiffusionPAGPipeline.from_pretrained(tmp_path).pag_applied_layers == ["d0", "m0"]

@@ -16,6 +16,7 @@ from pag.cli.options import (
     GuidanceScale,
     Height,
     Layers,
+    LowMemory,
     Model,
     Negative,
     PagScale,
@@ -79,6 +80,7 @@ def compare(
     width: Width = None,
     height: Height = None,
     batch: Batch = 1,
+    low_memory: LowMemory = False,
     dtype: Dtype = None,
     device: Device = None,
 ) -> None:
@@ -123,7 +125,7 @@ def compare(
             cell=cell,
             sampling=sampling,
         )
-        save(_draw(pipe, comparison, batch), file, comparison)
+        save(_draw(pipe, comparison, batch, low_memory), file, comparison)
     console.stdout().print(str(file), markup=False)
 
 
@@ -144,11 +146,11 @@ def _file(out: Path) -> Path:
     return out
 
 
-def _draw(pipe: Any, comparison: Comparison, batch: int) -> Image.Image:
+def _draw(pipe: Any, comparison: Comparison, batch: int, low_memory: bool) -> Image.Image:
     from pag.cli.drawing import draw_with_bar
 
     with console.Bar(len(comparison.pictures)) as bar:
-        images = [drawn.image for drawn in draw_with_bar(bar, pipe, comparison.pictures, batch)]
+        images = [drawn.image for drawn in draw_with_bar(bar, pipe, comparison.pictures, batch, low_memory)]
     count = len(comparison.rows)
     columns = [images[start : start + count] for start in range(0, len(images), count)]
     grid = Grid(

@@ -10,9 +10,11 @@ from pag.generate.sampler import Drawn, draw
 __all__ = ["draw_with_bar"]
 
 
-def draw_with_bar(bar: console.Bar, pipe: Any, pictures: Sequence[Picture], batch: int) -> Iterator[Drawn]:
+def draw_with_bar(
+    bar: console.Bar, pipe: Any, pictures: Sequence[Picture], batch: int, low_memory: bool
+) -> Iterator[Drawn]:
     """`draw`, shown on `bar`, with a line for each image that the model's safety checker blanked."""
-    for count, drawn in enumerate(draw(pipe, pictures, batch, bar.advance), 1):
+    for count, drawn in enumerate(draw(pipe, pictures, batch, bar.advance, low_memory=low_memory), 1):
         bar.finish(count)
         if drawn.blanked:
             bar.notice(f"seed {drawn.picture.seed}: the model's safety checker made this image black", "yellow")

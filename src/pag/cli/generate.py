@@ -14,6 +14,7 @@ from pag.cli.options import (
     GuidanceScale,
     Height,
     Layers,
+    LowMemory,
     Model,
     Negative,
     PagScale,
@@ -54,6 +55,7 @@ def generate(
     width: Width = None,
     height: Height = None,
     batch: Batch = 1,
+    low_memory: LowMemory = False,
     dtype: Dtype = None,
     device: Device = None,
 ) -> None:
@@ -85,7 +87,7 @@ def generate(
         pipe, sampling = request.open()
         pictures = [Picture(prompt=prompt, seed=seed + index, sampling=sampling) for index in range(num)]
         with console.Bar(num) as bar:
-            for drawn in draw_with_bar(bar, pipe, pictures, batch):
+            for drawn in draw_with_bar(bar, pipe, pictures, batch, low_memory):
                 path = folder / f"seed-{drawn.picture.seed:06}.png"
                 save(drawn.image, path, drawn.picture)
                 bar.result(str(path))

@@ -15,6 +15,7 @@ __all__ = [
     "GuidanceScale",
     "Height",
     "Layers",
+    "LowMemory",
     "Model",
     "Negative",
     "PagScale",
@@ -187,6 +188,10 @@ Batch: TypeAlias = Annotated[
     typer.Option(
         "--batch", min=1, metavar="N", rich_help_panel=RUNNING, help="Images at a time; may change the last bit."
     ),
+]
+LowMemory: TypeAlias = Annotated[
+    bool,
+    typer.Option("--low-memory", rich_help_panel=RUNNING, help="PAG for little more memory; may change the last bit."),
 ]
 Dtype: TypeAlias = Annotated[
     str | None,

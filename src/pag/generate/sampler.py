@@ -13,7 +13,7 @@ from pag.generate.settings import Picture
 
 __all__ = ["Drawn", "draw"]
 
-OUT_OF_MEMORY = "out of memory, of which fewer images at a time or smaller ones need less"
+OUT_OF_MEMORY = "out of memory, of which fewer images at a time, smaller ones and `--low-memory` need less"
 
 
 @final
@@ -28,7 +28,12 @@ class Drawn:
 
 
 def draw(
-    pipe: Any, pictures: Sequence[Picture], batch: int = 1, on_step: Callable[[float], None] | None = None
+    pipe: Any,
+    pictures: Sequence[Picture],
+    batch: int = 1,
+    on_step: Callable[[float], None] | None = None,
+    *,
+    low_memory: bool = False,
 ) -> Iterator[Drawn]:
     """Draw `pictures` in order. The scheduler of `pipe` must be theirs.
 
@@ -37,6 +42,7 @@ def draw(
         pictures: what to draw; neighbours with the same `sampling` may share a call of the pipeline.
         batch: images to a call. Every image has a generator of its own, so this changes at most the rounding.
         on_step: called after every sampling step with the number of images' worth of work that it did.
+        low_memory: run perturbed rows after the others. This too changes at most the rounding.
 
     Raises:
         UserError: the model refuses the settings.
@@ -48,7 +54,8 @@ def draw(
             mendable(OUT_OF_MEMORY, torch.OutOfMemoryError),
             mendable("the model refuses these settings", ValueError),
         ):
-            output = pipe(**_call(group), callback_on_step_end=_reporter(len(group), on_step))
+            reporter = _reporter(len(group), on_step)
+            output = pipe(**_call(group), pag_low_memory=low_memory, callback_on_step_end=reporter)
         flags = output.nsfw_content_detected or [False] * len(group)
         for picture, image, blanked in zip(group, output.images, flags, strict=True):
             yield Drawn(picture, image, blanked)

@@ -117,6 +117,14 @@ CALL_ARGUMENTS = (
         None,
         "How often the differences of predictions are computed, in detail, in place of `pag_speed`.",
     ),
+    Argument(
+        "pag_low_memory",
+        "`bool`",
+        bool,
+        False,
+        "Run the perturbed rows after the others, which leave them what both have in common. The result is the same,\n"
+        "with as many operations, for little more memory than without PAG.",
+    ),
 )
 
 GUIDANCE_RESCALE = Argument(

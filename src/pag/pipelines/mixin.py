@@ -162,6 +162,7 @@ class PAGMixin:
         pag_stop: float = 1.0,
         pag_speed: str = "exact",
         pag_reuse: Reuse | None = None,
+        pag_low_memory: bool = False,
         **more: Any,
     ) -> Generator[None]:
         adaptive = _one_of(
@@ -178,12 +179,12 @@ class PAGMixin:
         self._pag_schedule = schedule
         self._pag_call_layers = None if layers is None else _as_list(layers)
         try:
-            with self._pag_guide(schedule, reuse, more):
+            with self._pag_guide(schedule, reuse, pag_low_memory, more):
                 yield
         finally:
             self._pag_call_layers = None
 
-    def _pag_guide(self, schedule: Schedule, reuse: Reuse | None, more: Mapping[str, Any]) -> Any:
+    def _pag_guide(self, schedule: Schedule, reuse: Reuse | None, low_memory: bool, more: Mapping[str, Any]) -> Any:
         on = self.do_perturbed_attention_guidance
         for name, value in more.items():
             if value and not on:
@@ -199,6 +200,7 @@ class PAGMixin:
             stop=schedule.stop,
             adaptive_scale=schedule.adaptive_scale,
             reuse=reuse,
+            low_memory=low_memory,
         )
 
 
