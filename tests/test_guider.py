@@ -224,6 +224,7 @@ class TestConfig:
         "stop": 0.8,
         "enabled": False,
         "reuse": {"pag": 4, "cfg": 3, "repay": 0.5},
+        "low_memory": True,
     }
 
     def test_every_setting_is_saved(self, tmp_path: Path):
@@ -314,6 +315,15 @@ def test_a_run_leaves_the_network_as_it_was():
     before = {name: set(vars(module)) for name, module in pipe.transformer.named_modules()}
     SD3.sample(pipe, PerturbedAttentionGuider(G, S, SD3.path))
     assert {name: set(vars(module)) for name, module in pipe.transformer.named_modules()} == before
+
+
+def test_low_memory_gives_the_same_in_another_pass():
+    pipe = SD3.make()
+    expected = SD3.sample(pipe, PerturbedAttentionGuider(G, S, SD3.path))
+    with rows(pipe.transformer) as counts:
+        result = SD3.sample(pipe, PerturbedAttentionGuider(G, S, SD3.path, low_memory=True))
+    assert zoo.difference(result, expected) <= 1e-5
+    assert counts == [1] * 9  # for each of three steps: prompt, perturbed, negative prompt
 
 
 def test_a_guider_does_not_keep_the_network_alive():

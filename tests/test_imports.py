@@ -9,7 +9,8 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "pag"
 
 ORDER = (
-    ("combine", "schedule", "reuse", "perturbations", "catalog"),
+    ("combine", "schedule", "perturbations", "catalog"),
+    ("reuse",),
     ("guidance", "layers", "processors"),
     ("families",),
     ("intercept", "rows", "trust"),

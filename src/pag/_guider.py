@@ -54,6 +54,8 @@ class PerturbedAttentionGuider(ClassifierFreeGuidance):
         enabled: False switches both off.
         reuse: in which steps ``c − u`` and ``c − ĉ`` are computed, and how they are extrapolated between
             (approximate): a :class:`~pag.reuse.Reuse`, or its fields as a dictionary. ``None``: in all steps.
+        low_memory: compute ``ĉ`` after ``c``, which leaves it what both have in common. Exact, with a lower peak of
+            memory.
 
     Raises:
         ValueError: if a number is out of range. A layer that does not exist is told in the first guided step.
@@ -82,8 +84,10 @@ class PerturbedAttentionGuider(ClassifierFreeGuidance):
         stop: float = 1.0,
         enabled: bool = True,
         reuse: Reuse | dict[str, Any] | None = None,
+        low_memory: bool = False,
     ) -> None:
         super().__init__(guidance_scale, guidance_rescale, use_original_formulation, start, stop, enabled)
+        self._low_memory = low_memory
         self._reuse = Reuse(**reuse) if isinstance(reuse, dict) else reuse
         self.register_to_config(reuse=None if self._reuse is None else asdict(self._reuse))  # as JSON can hold it
         self.register_to_config(_use_default_values=[])  # diffusers takes positional arguments for such, and loses them
@@ -160,7 +164,7 @@ class PerturbedAttentionGuider(ClassifierFreeGuidance):
         if (other := guide_of(denoiser)) is not None:
             raise RuntimeError(f"The denoiser is guided already, by {other}. Detach that first.")
         if self._branch is None or not self._branch.serves(denoiser):
-            self._branch = _Branch(denoiser, self.pag_applied_layers)
+            self._branch = _Branch(denoiser, self.pag_applied_layers, self._low_memory)
         self._branch.step_in(self._batches)
 
     def cleanup_models(self, denoiser: nn.Module) -> None:
@@ -262,18 +266,19 @@ class _Branch:
     Args:
         model: the denoiser, compiled or not.
         layers: names of the layers to perturb; None takes those recommended for the family.
+        low_memory: whether the perturbed rows run after the others.
     """
 
     guidance_scale = None
     guidance_rescale = 0.0
 
-    def __init__(self, model: nn.Module, layers: list[str] | None) -> None:
+    def __init__(self, model: nn.Module, layers: list[str] | None, low_memory: bool) -> None:
         inner = uncompiled(model)
         family = family_of(inner)
         sites = select(family.sites(inner), family.recommended(inner) if layers is None else layers)
         self.model = model
         self._count = family.predictions
-        self._denoiser = GuidedDenoiser(model, family, sites, Guidance(1.0), self, "cond")
+        self._denoiser = GuidedDenoiser(model, family, sites, Guidance(1.0, low_memory=low_memory), self, "cond")
         self._override = Override(model, self._answer, outermost=True)
         self._batches: Sequence[Any] = ()
         self._inside = False
