@@ -270,7 +270,7 @@ def _fidelity_panels(known: Results) -> list[plot.Panel]:
             one["scheduler"]: [
                 (method["forwards"], summary(method)["psnr"])
                 for name, method in one["methods"].items()
-                if name == FAST or (name.startswith(("PAG every", "both every")) and "repaid" not in name)
+                if name == FAST or name.startswith(("PAG every", "both every"))
             ]
             for one in _fidelity(known)
             if one["steps"] == steps

@@ -40,7 +40,8 @@ def contest(
         small: measure a tiny network, to try the benchmark.
     """
     if small:
-        setting, rounds, compiled = _small(setting), 1, ""
+        # reuse shows in runs of ten steps at the least
+        setting, rounds, compiled = _small(setting, 10 if approximate else 2), 1, ""
     found = pipelines(make(setting), approximate, low_memory)
     left_out = without if approximate else ()
     chosen = [one for one in found.contenders if one.kind in kinds and one.by not in left_out]
@@ -50,12 +51,12 @@ def contest(
 def contest_of_guiders(setting: Setting, rounds: int, *, small: bool = False) -> dict[str, Any]:
     """diffusers' guider against ours."""
     if small:
-        setting, rounds = _small(setting), 1
+        setting, rounds = _small(setting, 2), 1
     return _result("guiders", guiders(setting), setting, rounds, "")
 
 
-def _small(setting: Setting) -> Setting:
-    steps = min(setting.steps, 4)
+def _small(setting: Setting, steps: int) -> Setting:
+    steps = min(setting.steps, steps)
     return replace(setting, size=128, batch=1, steps=steps, device="cpu", dtype="float32", small=True)
 
 

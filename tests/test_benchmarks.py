@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from benchmarks import __main__ as command
-from benchmarks import contest, judge, page, plot, record
+from benchmarks import contest, fidelity, judge, page, plot, record
+from benchmarks.operations import Operations
 from benchmarks.subject import Setting
 
 KINDS = ("sd15-256-1", "controlnet-256-1", "pixart-256-1", "guiders-256-1", "avatars-run")
@@ -80,6 +81,17 @@ def test_attention_on_the_cpu_is_counted():
     _, operations, activations = contest.counted(lambda: torch.nn.functional.scaled_dot_product_attention(q, q, q))
     assert operations == 2 * 2 * 8 * 8 * 4
     assert activations >= q.nbytes
+
+
+@pytest.mark.parametrize("method", [fidelity.EXACT, fidelity.FAST])
+def test_both_counters_agree(method: str):
+    def run() -> torch.Tensor:
+        return fidelity.drawn(method, "ddim", 10, ["portrait"], 0)
+
+    with torch.no_grad(), Operations() as operations:
+        run()
+    with torch.no_grad():
+        assert contest.counted(run)[1] == operations.count
 
 
 def test_names(tmp_path: Path):
