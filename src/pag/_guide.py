@@ -149,7 +149,7 @@ class Guide:
     @cached_property
     def cost(self) -> Cost:
         """What a step costs with classifier-free guidance off; with it on, one forward more at the most."""
-        return cost(self._parts[0].model, self.guidance.layers, cfg=False, share_rows=self.guidance.share_rows)
+        return cost(self._pipe, self.guidance.layers, cfg=False, share_rows=self.guidance.share_rows)
 
     def __repr__(self) -> str:
         if self._parts[0].family.example is None:
@@ -164,7 +164,8 @@ class Guide:
         settings, where = self.guidance, ", ".join(map(str, self.sites))
         when = "" if (settings.start, settings.stop) == (0, 1) else f" from {settings.start:g} to {settings.stop:g}"
         state = "attached" if self.attached else "detached"
-        return f"<{settings.perturbation} guidance, scale {settings.scale:g}{when}, at {where}, {state}>"
+        how = "" if settings.reuse is None else f", {settings.reuse}"
+        return f"<{settings.perturbation} guidance, scale {settings.scale:g}{when}, at {where}{how}, {state}>"
 
 
 def guide(
