@@ -50,7 +50,7 @@ _WAN: dict[str, Any] = {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers"
 
 MODELS: dict[str, tuple[Callable[[], nn.Module], float, float]] = {
     "SD 1.5": (lambda: UNet2DConditionModel(sample_size=64, cross_attention_dim=768), 1.684, 2.633),
-    "SDXL": (lambda: UNet2DConditionModel(**_XL), 1.665, 2.665),
+    "SDXL": (lambda: UNet2DConditionModel(**_XL), 1.656, 2.656),
     "SD 3.5 medium": (lambda: SD3Transformer2DModel(**_SD35), 1.347, 2.347),
     "Flux": (lambda: FluxTransformer2DModel(guidance_embeds=True), 1.748, 2.748),
     "PixArt": (lambda: PixArtTransformer2DModel(caption_channels=4096, use_additional_conditions=False), 1.483, 2.465),
