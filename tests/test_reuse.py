@@ -160,6 +160,11 @@ def test_settings_survive_json():
     assert pag.Guidance.from_json(guidance.to_json()) == guidance
 
 
+def test_settings_that_do_not_exist_are_told():
+    with pytest.raises(ValueError, match=r"Unknown settings of reuse \['speed'\]. Possible are: pag, cfg, repay"):
+        pag.Guidance.from_json('{"reuse": {"pag": 2, "speed": 3}}')
+
+
 def test_a_speed_is_a_name_and_the_only_setting():
     pipe = zoo.pipeline()
     assert pag.guide(pipe, speed="exact").guidance.reuse is None

@@ -47,6 +47,7 @@ class Guidance:
                 raise TypeError(f"layers must be a sequence of names, but are {self.layers!r}.")
             object.__setattr__(self, "layers", tuple(self.layers))  # equal and hashable, whatever was passed
         if isinstance(self.reuse, dict):  # from JSON
+            _check_known("settings of reuse", self.reuse, Reuse)
             object.__setattr__(self, "reuse", Reuse(**self.reuse))
         if not isinstance(self.reuse, Reuse | None):
             raise TypeError(f"reuse must be a pag.Reuse or None, but is {self.reuse!r}.")
@@ -70,7 +71,11 @@ class Guidance:
         values: dict[str, Any] = json.loads(text)
         if not isinstance(values, dict):
             raise ValueError(f"Settings must be a JSON object, but are {text[:80]}.")
-        known = [field.name for field in fields(cls)]
-        if unknown := [name for name in values if name not in known]:
-            raise ValueError(f"Unknown settings {unknown}. Possible are: {', '.join(known)}.")
+        _check_known("settings", values, cls)
         return cls(**values)
+
+
+def _check_known(what: str, values: dict[str, Any], kind: type[Any]) -> None:
+    known = [field.name for field in fields(kind)]
+    if unknown := [name for name in values if name not in known]:
+        raise ValueError(f"Unknown {what} {unknown}. Possible are: {', '.join(known)}.")
