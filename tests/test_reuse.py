@@ -21,8 +21,16 @@ S = 3.0
 REUSE = pag.Reuse(pag=2, cfg=3)
 
 
-OF_THEIR_OWN_STEPS = ("SkyReelsV2DiffusionForcingVideoToVideoPipeline",)
-"""Each block of frames has its own, which the scheduler does not count."""
+OF_THEIR_OWN_STEPS = (
+    "SkyReelsV2DiffusionForcingVideoToVideoPipeline",
+    "SkyReelsV2DiffusionForcingPipeline: a long video",
+    "two transformers",
+    "skipped layers",
+    "temporal reasoning",
+    "LTX2DFRPipeline: tiles",
+)
+"""In their names, of runs with networks or calls that begin in the middle, or blocks of frames with steps of their own:
+the formula here plans by the number of the step."""
 OF_TWO_STEPS = ("SanaSprint", "truncated", "CFG in the second half", "CFG in an interval", "cover", "KleinKV")
 """In their names, of runs whose description fits two steps only: later ones have other inputs, or other rows."""
 TOO_SENSITIVE = (

@@ -315,11 +315,12 @@ class PipelineCaller(threading.local):
         return kept
 
     def _count_steps(self) -> int | None:
-        listed: Any = self._locals.get("timesteps")
-        if not hasattr(listed, "__len__"):
-            listed = self._run
+        part: Any = self._locals.get("timesteps")
+        whole: Any = self._run
+        # An image-to-image run has a part of the scheduler's list. A variable of that name may also be of each row.
+        lists: list[Any] = [whole] if isinstance(part, Tensor) and not _is_part(part, whole) else [part, whole]
         # In some loops each frame has timesteps of its own, so that there are more.
-        return len(listed) if len(listed) >= self._steps else None
+        return next((len(one) for one in lists if hasattr(one, "__len__") and len(one) >= self._steps), None)
 
     def _check_reuse(self, reuse: Reuse) -> None:
         counted = "t" in self._locals or hasattr(self._scheduler, "step_index")
@@ -359,7 +360,7 @@ class PipelineCaller(threading.local):
     def _known_time(self, now: Tensor) -> float:
         """The value of a timestep. One out of the scheduler's list is told by its place, without asking the device."""
         run = self._run
-        if not isinstance(run, Tensor) or now.numel() > 1 or not _views_same(now, run):
+        if not isinstance(run, Tensor) or now.numel() > 1 or not _is_part(now, run):
             return now.max().item()  # where frames or tokens have their own, that of the noisiest
         if not self._times:
             self._times = run.tolist()
@@ -381,9 +382,12 @@ class PipelineCaller(threading.local):
         return float(self._value("guidance_rescale") or 0.0)
 
 
-def _views_same(entry: Tensor, whole: Tensor) -> bool:
-    same = entry.untyped_storage().data_ptr() == whole.untyped_storage().data_ptr() and entry.dtype == whole.dtype
-    return same and whole.is_contiguous() and 0 <= entry.storage_offset() - whole.storage_offset() < len(whole)
+def _is_part(part: Tensor, whole: Any) -> bool:
+    """Whether a tensor is an entry of another one, or some that follow one another."""
+    if not isinstance(whole, Tensor) or part.dtype != whole.dtype or not whole.is_contiguous() or 0 in part.stride():
+        return False
+    same = part.untyped_storage().data_ptr() == whole.untyped_storage().data_ptr()
+    return same and 0 <= part.storage_offset() - whole.storage_offset() < len(whole)
 
 
 def _share_of_steps(scheduler: Any) -> float:
