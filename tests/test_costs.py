@@ -25,19 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import pag
 from tests import zoo
 
-_XL: dict[str, Any] = {
-    "sample_size": 128,
-    "block_out_channels": (320, 640, 1280),
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    "transformer_layers_per_block": (1, 2, 10),
-    "attention_head_dim": (5, 10, 20),
-    "cross_attention_dim": 2048,
-    "use_linear_projection": True,
-    "addition_embed_type": "text_time",
-    "addition_time_embed_dim": 256,
-    "projection_class_embeddings_input_dim": 2816,
-}
+_XL: dict[str, Any] = zoo.SDXL | {"sample_size": 128}
 _SD35: dict[str, Any] = {
     "num_layers": 24,
     "num_attention_heads": 24,

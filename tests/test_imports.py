@@ -13,7 +13,7 @@ ORDER = (
     ("reuse",),
     ("guidance", "layers", "processors"),
     ("families",),
-    ("intercept", "rows", "trust"),
+    ("intercept", "outputs", "rows", "trust"),
     ("arguments",),
     ("record",),
     ("caller", "forward"),
@@ -31,7 +31,7 @@ ORDER = (
 RANK = {part: rank for rank, parts in enumerate(ORDER) for part in parts}
 
 # These know tensors at most: no model, no pipeline.
-PURE = ("combine", "schedule", "reuse", "perturbations", "guidance", "layers", "processors", "rows")
+PURE = ("combine", "schedule", "reuse", "perturbations", "guidance", "layers", "processors", "outputs", "rows")
 
 FILES = sorted(SOURCE.rglob("*.py"))
 

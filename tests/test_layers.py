@@ -17,24 +17,12 @@ from tests.denoisers import NETWORKS
 from tests.runs import RUNS
 
 _SD15: dict[str, Any] = {"cross_attention_dim": 768, "attention_head_dim": 8}
-_SDXL: dict[str, Any] = {
-    "block_out_channels": (320, 640, 1280),
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    "transformer_layers_per_block": (1, 2, 10),
-    "attention_head_dim": (5, 10, 20),
-    "cross_attention_dim": 2048,
-    "use_linear_projection": True,
-    "addition_embed_type": "text_time",
-    "addition_time_embed_dim": 256,
-    "projection_class_embeddings_input_dim": 2816,
-}
 
 
 @cache
 def network(name: str) -> UNet2DConditionModel:
     with torch.device("meta"):
-        return UNet2DConditionModel(**{"sd15": _SD15, "sdxl": _SDXL}[name])
+        return UNet2DConditionModel(**{"sd15": _SD15, "sdxl": zoo.SDXL}[name])
 
 
 @cache

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import pag
-from pag.peaks import PeakMemory
+from pag.intercept import PeakMemory
 from pag.perturbations import PERTURBATIONS, Attend, Tokens
 from tests.test_costs import MODELS
 

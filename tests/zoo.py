@@ -130,6 +130,21 @@ CONTRACT = ("sd15", "sd2", "sdxl", "upscaler", "pix2pix", "inpaint", "lcm", "lat
 """The kinds that the laws are tested on: every one that differs in more than its input channels."""
 
 
+SDXL: dict[str, Any] = {
+    "block_out_channels": (320, 640, 1280),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "transformer_layers_per_block": (1, 2, 10),
+    "attention_head_dim": (5, 10, 20),
+    "cross_attention_dim": 2048,
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
+"""The U-Net of Stable Diffusion XL at its full size."""
+
+
 def unet_config(kind: str) -> dict[str, Any]:
     """The configuration of a kind of U-Net."""
     return _SD | UNETS[kind]

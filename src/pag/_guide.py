@@ -9,10 +9,10 @@ from typing import Any, Self
 from torch import nn
 
 from pag.caller import PipelineCaller
-from pag.controlnets import SharedControlNet
+from pag.controlnets import SharedControlNet, sharing_controlnets
 from pag.costs import Cost, cost
 from pag.denoiser import GuidedDenoiser
-from pag.families import Family, controlnets_of, denoiser_of, denoisers_of, family_of
+from pag.families import Family, denoiser_of, denoisers_of, family_of
 from pag.guidance import Guidance
 from pag.intercept import uncompiled
 from pag.layers import Layers, Site, automatic, select
@@ -107,7 +107,7 @@ class Guide:
 
     def _share_in_controlnets(self) -> None:
         convention = self._parts[0].family.convention_of(self._pipe)
-        for net, family in controlnets_of(self._pipe):
+        for net, family in sharing_controlnets(self._pipe):
             # Each follows the run by itself: they are called ahead of the denoiser.
             control = SharedControlNet(net, family, self.guidance, PipelineCaller(self._pipe, convention))
             control.attach()

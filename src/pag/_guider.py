@@ -16,8 +16,9 @@ from pag._guide import guide_of
 from pag.denoiser import GuidedDenoiser
 from pag.families import family_of
 from pag.guidance import Guidance
-from pag.intercept import Call, Override, held_by_callers, predictions_of, uncompiled, with_predictions
+from pag.intercept import Call, Override, held_by_callers, uncompiled
 from pag.layers import automatic, select
+from pag.outputs import predictions_of, with_predictions
 from pag.reuse import Deltas, Reuse
 from pag.rows import Rows
 from pag.schedule import Schedule, check_number
@@ -327,7 +328,7 @@ class _Branch:
         self._perturbed, self._deltas = with_predictions(output, worse), ()
         return output
 
-    def rows(self, sample: Any, role: str | None, *, denoises: bool = True) -> Rows:
+    def rows(self, sample: Any, role: str | None) -> Rows:
         """All rows are the prompt's."""
         return Rows(len(sample), ("cond",))
 

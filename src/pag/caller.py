@@ -10,7 +10,7 @@ from diffusers.guiders import ClassifierFreeGuidance
 from torch import Tensor
 
 from pag.families import Convention
-from pag.intercept import running_pipeline
+from pag.intercept import is_part, running_pipeline
 from pag.reuse import Deltas, Reuse
 from pag.rows import Rows, halves_equal
 
@@ -18,8 +18,8 @@ from pag.rows import Rows, halves_equal
 class Caller(Protocol):
     """What a guided call asks of whoever calls the denoiser."""
 
-    def rows(self, sample: Any, role: str | None, *, denoises: bool = True) -> Rows:
-        """The row groups of this call, which begins now; of a call ahead of a denoiser's, if that does not denoise."""
+    def rows(self, sample: Any, role: str | None) -> Rows:
+        """The row groups of this call, which begins now."""
         ...
 
     def starts_equal(self, rows: Rows, inputs: list[Any]) -> bool:
@@ -88,19 +88,18 @@ class PipelineCaller(threading.local):
         self._aside = False
         self._deltas: list[Tensor] | None = None
 
-    def rows(self, sample: Any, role: str | None = None, *, denoises: bool = True) -> Rows:
+    def rows(self, sample: Any, role: str | None = None) -> Rows:
         """The row groups of this call.
 
         Args:
             sample: what is denoised, a tensor or a list with an item for each row.
             role: the group that this call is for, if that is known.
-            denoises: whether it is a denoiser's, and counts.
 
         Raises:
             ValueError: if the number of rows does not fit the pipeline's convention.
         """
-        groups: tuple[str, ...] = self._look(sample, role, int(denoises))  # pyright: ignore
-        self._turn += denoises and "cond" in groups
+        groups: tuple[str, ...] = self._look(sample, role)  # pyright: ignore
+        self._turn += "cond" in groups
         count = sample.shape[0] if isinstance(sample, Tensor) else len(sample)
         size, rest = divmod(count, len(groups))
         if rest:
@@ -112,7 +111,7 @@ class PipelineCaller(threading.local):
 
     # Frames of Python cannot be traced.
     @torch.compiler.disable  # pyright: ignore[reportUntypedFunctionDecorator, reportArgumentType]
-    def _look(self, sample: Any, role: str | None, counts: int) -> Any:
+    def _look(self, sample: Any, role: str | None) -> Any:
         self._pipe, variables = running_pipeline(self._given)
         convention = self._convention
         named = (convention.switch, *self._scales, convention.unless, convention.truncated)
@@ -129,7 +128,7 @@ class PipelineCaller(threading.local):
         self._check_guider()
         if self._declared is not False and (reason := convention.impossible(self._pipe)):
             raise TypeError(f"{type(self._pipe).__name__} cannot be guided with classifier-free guidance on: {reason}.")
-        self._count_calls(counts)
+        self._count_calls()
         return self._groups(sample, role)
 
     def _groups(self, sample: Any, role: str | None) -> tuple[str, ...]:
@@ -163,7 +162,7 @@ class PipelineCaller(threading.local):
             'pag.families.Convention(calls=("cond", "uncond"))`, for example, if it calls for the prompt first.'
         )
 
-    def _count_calls(self, counts: int) -> None:
+    def _count_calls(self) -> None:
         # Every run sets the scheduler's timesteps anew, so their identity tells the runs apart.
         run = getattr(self._scheduler, "timesteps", None)
         self._begins = run is None or run is not self._run
@@ -176,10 +175,10 @@ class PipelineCaller(threading.local):
             self._run, self._times, self._starts_equal = run, [], None
         if self._begins and run is not None:
             self._steps, self._kept, same = 0, {}, False
-        if same and self._steps:
-            self._calls += counts
+        if same and self._calls:
+            self._calls += 1
         else:
-            self._calls, self._turn, self._deltas = counts, 0, None
+            self._calls, self._turn, self._deltas = 1, 0, None
             self._steps += 1
         self._step = step
 
@@ -318,7 +317,7 @@ class PipelineCaller(threading.local):
         part: Any = self._locals.get("timesteps")
         whole: Any = self._run
         # An image-to-image run has a part of the scheduler's list. A variable of that name may also be of each row.
-        lists: list[Any] = [whole] if isinstance(part, Tensor) and not _is_part(part, whole) else [part, whole]
+        lists: list[Any] = [whole] if isinstance(part, Tensor) and not is_part(part, whole) else [part, whole]
         # In some loops each frame has timesteps of its own, so that there are more.
         return next((len(one) for one in lists if hasattr(one, "__len__") and len(one) >= self._steps), None)
 
@@ -360,7 +359,7 @@ class PipelineCaller(threading.local):
     def _known_time(self, now: Tensor) -> float:
         """The value of a timestep. One out of the scheduler's list is told by its place, without asking the device."""
         run = self._run
-        if not isinstance(run, Tensor) or now.numel() > 1 or not _is_part(now, run):
+        if not isinstance(run, Tensor) or now.numel() > 1 or not is_part(now, run):
             return now.max().item()  # where frames or tokens have their own, that of the noisiest
         if not self._times:
             self._times = run.tolist()
@@ -380,14 +379,6 @@ class PipelineCaller(threading.local):
     def guidance_rescale(self) -> float:
         """The pipeline's own rescaling towards the standard deviation of the prompt's prediction."""
         return float(self._value("guidance_rescale") or 0.0)
-
-
-def _is_part(part: Tensor, whole: Any) -> bool:
-    """Whether a tensor is an entry of another one, or some that follow one another."""
-    if not isinstance(whole, Tensor) or part.dtype != whole.dtype or not whole.is_contiguous() or 0 in part.stride():
-        return False
-    same = part.untyped_storage().data_ptr() == whole.untyped_storage().data_ptr()
-    return same and 0 <= part.storage_offset() - whole.storage_offset() < len(whole)
 
 
 def _share_of_steps(scheduler: Any) -> float:

@@ -29,3 +29,8 @@ def rescale(guided: Prediction, c: Prediction, amount: float) -> Prediction:
     axes = tuple(range(1, c.ndim))
     ratio = c.std(dim=axes, keepdim=True) / guided.std(dim=axes, keepdim=True)
     return guided * (amount * ratio + (1 - amount))
+
+
+def last_tokens(whole: Prediction, like: Prediction) -> Prediction:
+    """As many tokens as another prediction has: without text it may have those of the image alone, the last ones."""
+    return whole[:, -like.shape[1] :]

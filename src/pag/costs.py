@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pag.controlnets import SharedControlNet
+from pag.controlnets import SharedControlNet, sharing_controlnets
 from pag.denoiser import GuidedDenoiser
-from pag.families import Attending, Family, controlnet_example, controlnets_of, denoiser_of, family_of
+from pag.families import Attending, Family, controlnet_example, denoiser_of, family_of
 from pag.forward import query_and_key_makers
 from pag.guidance import Guidance
 from pag.intercept import (
@@ -97,7 +97,7 @@ def cost(pipe_or_model: Any, layers: Layers | None = None, *, cfg: bool = True, 
         return one
     controls = [
         _control_cost(meta_copy(uncompiled(net)), kind, partial(example_of, model, family), cfg, share_rows)
-        for net, kind in controlnets_of(pipe_or_model)
+        for net, kind in sharing_controlnets(pipe_or_model)
     ]
     return _together([one, *controls])
 
@@ -322,7 +322,7 @@ class _EqualRows:
     def __init__(self, cfg: bool) -> None:
         self.groups = ("uncond", "cond") if cfg else ("cond",)
 
-    def rows(self, sample: Any, role: str | None, *, denoises: bool = True) -> Rows:
+    def rows(self, sample: Any, role: str | None) -> Rows:
         return Rows(len(sample) // len(self.groups), self.groups)
 
     def starts_equal(self, rows: Rows, inputs: list[Any]) -> bool:

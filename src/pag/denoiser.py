@@ -3,7 +3,6 @@
 from collections.abc import Generator, Hashable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from threading import RLock
 from typing import Any, final
 
 import torch
@@ -14,22 +13,12 @@ from pag.caller import Caller
 from pag.families import Family
 from pag.forward import guided_forward
 from pag.guidance import Guidance
-from pag.intercept import (
-    Call,
-    Override,
-    beside_predictions,
-    cache_of,
-    input_names,
-    install,
-    predictions_of,
-    remove,
-    uncompiled,
-    with_predictions,
-)
+from pag.intercept import Call, Takeover, cache_of, input_names, uncompiled
 from pag.layers import Site
+from pag.outputs import beside_predictions, predictions_of, with_predictions
 from pag.record import UnlikeError
 from pag.reuse import Deltas
-from pag.rows import Rows, Stage
+from pag.rows import Rows, Stage, shapes_of_rows
 from pag.trust import check_rows, explained
 
 
@@ -87,10 +76,7 @@ class GuidedDenoiser:
         self._forward = guided_forward(
             uncompiled(model), family, sites, guidance.perturbation, guidance.low_memory and not family.packed
         )
-        # Twice: the outer one survives new offload hooks, the inner one `unet.compile()`. One of them guides.
-        self._calls = [Override(model, self._guide), Override(model, self._guide, outermost=True)]
-        self._inside = False
-        self._alone = RLock()  # what goes on in the network's modules is for one thread at a time
+        self._calls = Takeover(model, self._guided)
         self._unchecked = family.guess
         self._owner: object = None
 
@@ -100,26 +86,13 @@ class GuidedDenoiser:
         Args:
             owner: an object that lives as long as the model is guided.
         """
-        install(self._calls)
+        self._calls.install()
         self._owner = owner
 
     def detach(self) -> None:
-        """Give its calls back, the last one first."""
-        remove(self._calls)
+        """Give its calls back."""
+        self._calls.remove()
         self._owner = None
-
-    # Where the whole call is traced, as after `torch.compile(pipe.unet)` under attached guidance, the decisions of
-    # this function stay in Python and the network is compiled.
-    @torch.compiler.disable(recursive=False)  # pyright: ignore[reportUntypedFunctionDecorator]
-    def _guide(self, original: Call, *args: Any, **kwargs: Any) -> Any:
-        with self._alone:
-            if self._inside:
-                return original(*args, **kwargs)
-            self._inside = True
-            try:
-                return self._guided(original, *args, **kwargs)
-            finally:
-                self._inside = False
 
     @torch.compiler.disable(recursive=False)  # pyright: ignore[reportUntypedFunctionDecorator]
     def _guided(self, original: Call, *args: Any, **kwargs: Any) -> Any:
@@ -130,7 +103,7 @@ class GuidedDenoiser:
         sample = arguments[self._family.sample]
         aside = any(arguments.get(name) not in (None, False) for name in self._family.aside)
         rows = self._caller.rows(sample, "aside" if aside else self._role)
-        scale = self._scale(arguments.get(self._family.timestep, 0))
+        scale = self._schedule.now(lambda: self._caller.progress(arguments.get(self._family.timestep, 0)))
         deltas = self._caller.deltas(self._kind(rows, arguments) if rows.guidable else None)
         if scale == 0 and deltas is None:
             return original(*args, **kwargs)
@@ -154,7 +127,7 @@ class GuidedDenoiser:
     def _kind(self, rows: Rows, arguments: Mapping[str, Any]) -> Hashable:
         """What must stay the same for the deltas of earlier steps to be good for a call."""
         modes = [(name, value) for name, value in arguments.items() if isinstance(value, str | bool | None)]
-        return id(self), _shapes(arguments[self._family.sample])[: rows.size], tuple(modes)
+        return id(self), shapes_of_rows(arguments[self._family.sample])[: rows.size], tuple(modes)
 
     def _predict(self, rows: Rows, groups: tuple[str, ...], call: _Forward) -> tuple[Any, list[Tensor]]:
         """What the network returns for some groups of rows, and its predictions with theirs, in that order."""
@@ -267,12 +240,6 @@ class GuidedDenoiser:
     def _stores(self, arguments: dict[str, Any]) -> list[Any]:
         return [store for name in self._family.stores if (store := arguments.get(name)) is not None]
 
-    def _scale(self, timestep: Tensor | float | int) -> float:
-        # A constant scale must not wait for the device to tell the timestep.
-        if not self._schedule.varies:
-            return self._schedule.scale
-        return self._schedule.at(self._caller.progress(timestep))
-
     def _grow(self, rows: Rows, name: str, value: Any, groups: Sequence[str]) -> Any:
         if name in self._family.row_lists and value is not None:
             return rows.grow_list(name, value, groups)
@@ -304,8 +271,7 @@ class GuidedDenoiser:
         return with_predictions(
             output,
             [
-                # A call without text may have the tokens of the image alone, which are the last ones then.
-                (one.to(delta.dtype) + delta[:, -one.shape[1] :]).to(one.dtype)
+                (one.to(delta.dtype) + combine.last_tokens(delta, one)).to(one.dtype)
                 for one, delta in zip(self._predictions(output), owed, strict=True)
             ],
         )
@@ -345,17 +311,8 @@ def _completed(
     rows: Rows, groups: Sequence[str], predictions: list[Tensor], left_out: Sequence[str], deltas: Deltas
 ) -> list[Tensor]:
     """The predictions of all groups of rows, from those of the groups that were run."""
-    run = {
-        group: [one[index * rows.size : (index + 1) * rows.size] for one in predictions]
-        for index, group in enumerate(groups)
-    }
-    c = run.pop("cond")
-    every = {"cond": c, **deltas.completed(c, run, left_out)}
+    ran = Rows(rows.size, tuple(groups), perturbed=False)
+    computed = {group: [one[ran.span(group)] for one in predictions] for group in groups}
+    c = computed.pop("cond")
+    every = {"cond": c, **deltas.completed(c, computed, left_out)}
     return [torch.cat([every.get(group, c)[index] for group in rows.groups]) for index in range(len(predictions))]
-
-
-def _shapes(rows: Any) -> tuple[Any, ...]:
-    """The shape of each row, where they may differ, and may be lists."""
-    if isinstance(rows, Tensor):
-        return (rows.shape[1:],) * len(rows)
-    return tuple(one.shape if isinstance(one, Tensor) else _shapes(one) for one in rows)

@@ -4,18 +4,22 @@ import copy
 import functools
 import inspect
 import sys
+import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, cast
+from threading import RLock
+from typing import Any, cast, final
 
 import torch
 import torch.nn.functional as F
 from diffusers.models import attention_processor
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry, attention_backend  # pyright: ignore
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-from torch import Tensor, nn
+from torch import Tensor, UntypedStorage, nn
 from torch.nn.attention import flex_attention
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from pag.processors import REPLACEMENTS, SPARSE, block_sparse
 
@@ -123,6 +127,45 @@ def remove(overrides: Sequence[Override]) -> None:
         override.remove()
 
 
+class Takeover:
+    """Takes over the call of a whole network: ``function(original, *args, **kwargs)``, for one thread at a time.
+
+    Calls of the network that the function makes go through to it.
+
+    Args:
+        network: the network, compiled or not.
+        function: what answers for it.
+    """
+
+    def __init__(self, network: nn.Module, function: Call) -> None:
+        self._function = function
+        # Twice: the outer one survives new offload hooks, the inner one `unet.compile()`. One of them answers.
+        self._overrides = [Override(network, self._answer), Override(network, self._answer, outermost=True)]
+        self._inside = False
+        self._alone = RLock()  # what goes on in the network's modules is for one thread at a time
+
+    def install(self) -> None:
+        """Take the call over, until :meth:`remove`."""
+        install(self._overrides)
+
+    def remove(self) -> None:
+        """Give the call back."""
+        remove(self._overrides)
+
+    # Where the whole call is traced, as after `torch.compile(pipe.unet)` under attached guidance, the decisions of
+    # the function stay in Python and the network is compiled.
+    @torch.compiler.disable(recursive=False)  # pyright: ignore[reportUntypedFunctionDecorator]
+    def _answer(self, original: Call, *args: Any, **kwargs: Any) -> Any:
+        with self._alone:
+            if self._inside:
+                return original(*args, **kwargs)
+            self._inside = True
+            try:
+                return self._function(original, *args, **kwargs)
+            finally:
+                self._inside = False
+
+
 class AttentionOp(TorchFunctionMode):
     """Inside this context, ``attend(op, q, k, v, **options)`` answers for the native attention operation ``op``."""
 
@@ -218,44 +261,6 @@ def input_names(module: nn.Module) -> tuple[str, ...]:
     return tuple(name.name for name in names if name.kind is not inspect.Parameter.VAR_KEYWORD)[1:]
 
 
-def predictions_of(output: Any, count: int) -> list[Tensor]:
-    """The first of what a denoiser returned: its predictions, one entry of the first dimension for each row.
-
-    There may be fewer than its class can make, if it was asked for no audio, say.
-    """
-    if isinstance(output, Tensor):
-        return [output]
-    return [_stacked(output[index]) for index in _places(output, count)]
-
-
-def beside_predictions(output: Any, count: int) -> list[Any]:
-    """What else a denoiser returned."""
-    return [
-        item for item in list(output.values() if isinstance(output, Mapping) else output)[count:] if item is not None
-    ]
-
-
-def with_predictions(output: Any, predictions: Sequence[Tensor]) -> Any:
-    """The same output with other predictions."""
-    if isinstance(output, Tensor):
-        return predictions[0]
-    new: list[Any] = list(output) if isinstance(output, tuple | list) else list(output.values())
-    for index, value in zip(_places(output, len(new)), predictions, strict=False):
-        new[index] = list(value.unbind()) if isinstance(new[index], list) else value
-    if isinstance(output, tuple | list):
-        return type(output)(new)  # pyright: ignore
-    return type(output)(**dict(zip(output, new, strict=True)))
-
-
-def _places(output: Any, count: int) -> list[int]:
-    """Where the first of the outputs are that are there."""
-    return [index for index in range(min(count, len(output))) if output[index] is not None]
-
-
-def _stacked(prediction: Any) -> Tensor:
-    return torch.stack(prediction) if isinstance(prediction, list) else prediction
-
-
 def running_pipeline(default: Any) -> tuple[Any, Mapping[str, Any]]:
     """The pipeline whose call is under way, and the local variables of that call.
 
@@ -272,6 +277,14 @@ def running_pipeline(default: Any) -> tuple[Any, Mapping[str, Any]]:
             return pipe, frame.f_locals
         frame = frame.f_back
     return default, {}
+
+
+def is_part(part: Tensor, whole: Any) -> bool:
+    """Whether a tensor is an entry of another one in memory, or some that follow one another."""
+    if not isinstance(whole, Tensor) or part.dtype != whole.dtype or not whole.is_contiguous() or 0 in part.stride():
+        return False
+    same = part.untyped_storage().data_ptr() == whole.untyped_storage().data_ptr()
+    return same and 0 <= part.storage_offset() - whole.storage_offset() < len(whole)
 
 
 def held_by_callers(objects: Sequence[Any]) -> Any:
@@ -325,3 +338,41 @@ def running_on_meta() -> Generator[None]:
             yield
     finally:
         torch.autocast, flex_attention.flex_attention = plain
+
+
+@final
+class PeakMemory(TorchDispatchMode):
+    """Counts the bytes of tensors that are made inside this context, on any device.
+
+    Attributes:
+        bytes: the most that were alive at once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = self._alive = 0
+        self._counted: weakref.WeakKeyDictionary[UntypedStorage, Any] = weakref.WeakKeyDictionary()
+
+    def leave_out(self, module: nn.Module, *arguments: Any) -> None:
+        """A hook: do not count what a module is called with."""
+        for storage in _storages(arguments):
+            if free := self._counted.get(storage):
+                free()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        # What an operation is given and was not made here belongs to somebody else, and so do its views.
+        others = [storage for storage in _storages((args, kwargs)) if storage not in self._counted]
+        output = func(*args, **(kwargs or {}))
+        for storage in _storages(output):
+            if storage not in self._counted and storage not in others:
+                self._alive += storage.nbytes()
+                self._counted[storage] = weakref.finalize(storage, self._free, storage.nbytes())
+        self.bytes = max(self.bytes, self._alive)
+        return output
+
+    def _free(self, size: int) -> None:
+        self._alive -= size
+
+
+def _storages(value: Any) -> list[UntypedStorage]:
+    return [leaf.untyped_storage() for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]

@@ -17,6 +17,7 @@ from typing import Any, final
 import numpy as np
 from torch import Tensor
 
+from pag.combine import last_tokens
 from pag.schedule import check_number
 
 Delta = Sequence[Tensor]
@@ -193,7 +194,7 @@ class Deltas:
         every: dict[str, Delta] = {}
         repay = 0.0 if self._left(0) else self._reuse.repay
         for group, one in computed.items():
-            delta = [_last(a, b) - b for a, b in zip(c, one, strict=True)]
+            delta = [last_tokens(a, b) - b for a, b in zip(c, one, strict=True)]
             used = delta if self._every(group) == 1 else self._history(group).add(self.step, delta, repay)
             every[group] = one if used is delta else _less(c, used)
         return every | {group: _less(c, self._history(group).hold()) for group in left_out}
@@ -218,9 +219,4 @@ class Deltas:
 
 
 def _less(c: Delta, delta: Delta) -> Delta:
-    return [_last(a, d) - d for a, d in zip(c, delta, strict=True)]
-
-
-def _last(whole: Tensor, like: Tensor) -> Tensor:
-    """As many tokens: a prediction without text may have those of the image alone, which are the last ones then."""
-    return whole[:, -like.shape[1] :]
+    return [last_tokens(a, d) - d for a, d in zip(c, delta, strict=True)]

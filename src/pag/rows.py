@@ -224,6 +224,13 @@ class Rows:
         return tensor.shape[0] // self.total
 
 
+def shapes_of_rows(rows: Any) -> tuple[Any, ...]:
+    """The shape of each row of a tensor or of a list, whose items may be lists."""
+    if isinstance(rows, Tensor):
+        return (rows.shape[1:],) * len(rows)
+    return tuple(one.shape if isinstance(one, Tensor) else shapes_of_rows(one) for one in rows)
+
+
 def halves_equal(sample: Tensor) -> bool:
     """Whether the second half of the rows repeats the first (waits for the device)."""
     half = sample.shape[0] // 2

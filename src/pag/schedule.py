@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
 
@@ -40,6 +41,10 @@ class Schedule:
     def varies(self) -> bool:
         """Whether the scale depends on the noise level."""
         return self.adaptive_scale > 0 or self.start > 0 or self.stop < 1
+
+    def now(self, progress: Callable[[], float]) -> float:
+        """The scale at a progress that is asked for only if it matters: asking may wait for the device."""
+        return self.at(progress()) if self.varies else self.scale
 
     def at(self, progress: float) -> float:
         """The scale at a progress from 0 (pure noise) to 1 (clean)."""

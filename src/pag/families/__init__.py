@@ -28,7 +28,7 @@ from pag.families import (
     unet,
     wan,
 )
-from pag.families._controlnets import controlnet_example, controlnets_of
+from pag.families._controlnets import controlnet_example, controlnet_family, controlnets_of
 from pag.families._family import Attending, Convention, Family, after_text, before_text, every_token
 from pag.families._generic import generic_family
 from pag.families._refused import REFUSED
@@ -115,6 +115,7 @@ __all__ = [
     "after_text",
     "before_text",
     "controlnet_example",
+    "controlnet_family",
     "controlnets_of",
     "denoiser_of",
     "denoisers_of",

@@ -34,15 +34,16 @@ BESIDE_TEXT = Family(
 """Where the prompt enters through the time embedding, as in SDXL's: what does not see that embedding."""
 
 
-def controlnets_of(pipe: Any) -> list[tuple[nn.Module, Family]]:
-    """The ControlNets of a pipeline that can share rows, each as often as it runs in a step."""
+def controlnets_of(pipe: Any) -> list[nn.Module]:
+    """The ControlNets of a pipeline, each as often as it runs in a step."""
     component = getattr(pipe, "controlnet", None)
     nets: Any = getattr(component, "nets", component)
     each: list[Any] = list(nets) if isinstance(nets, nn.ModuleList | list | tuple) else [nets]  # pyright: ignore
-    return [(net, family) for net in each if (family := _family_of(getattr(net, "_orig_mod", net))) is not None]
+    return [net for net in each if isinstance(net, nn.Module)]
 
 
-def _family_of(net: Any) -> Family | None:
+def controlnet_family(net: Any) -> Family | None:
+    """What is known of a ControlNet that can share rows, or None."""
     name = type(net).__name__
     if name == "ControlNetModel" and unet.text_entry(net) is not None:
         return CONTROLNET
