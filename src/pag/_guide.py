@@ -196,7 +196,7 @@ def guide(
         perturbation: name of the method.
         share_rows: compute equal rows once (exact).
         low_memory: run the perturbed rows after the others, which leave them what both have in common: exact, with as
-            many operations, for 10 to 20 % more memory than with classifier-free guidance alone in place of 50 %.
+            many operations, for less memory (see :func:`pag.memory`).
         speed: ``"exact"``, the default, or ``"fast"``: differences of predictions, of classifier-free guidance too, are
             computed in every fourth step and held in between, which is approximate.
         reuse: the same in detail.

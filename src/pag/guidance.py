@@ -24,7 +24,7 @@ class Guidance:
         share_rows: compute rows that are still equal only once. Exact, so there is no reason to switch it
             off but to measure what it saves.
         low_memory: run the perturbed rows after the others, which leave them what both have in common. Exact, with as
-            many operations, for 10 to 20 % more memory than without this guidance in place of 50 % (see `pag.memory`).
+            many operations, for less memory (see `pag.memory`).
         reuse: in which steps deltas are computed; in all if ``None``, and only that is exact.
     """
 

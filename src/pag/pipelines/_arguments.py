@@ -108,7 +108,7 @@ CALL_ARGUMENTS = (
         str,
         "exact",
         '`"exact"`, or `"fast"`: differences of predictions, of classifier-free guidance too, are computed some seven\n'
-        "times a run and held in between. CFG with PAG then takes less time than CFG alone. Approximate.",
+        "times a run and held in between, which saves time from about 25 steps on. Approximate.",
     ),
     Argument(
         "pag_reuse",
