@@ -8,6 +8,7 @@ from PIL import Image
 
 from pag.forward import GuidedForward
 from pag.generate.schedulers import scheduler_names
+from pag.reuse import Deltas
 from tests import zoo
 from tests.cli.conftest import Run
 
@@ -101,6 +102,21 @@ def test_interruption_keeps_what_is_done(run: Run, model: Path, tmp_path: Path, 
     assert result.exit_code == 130
     assert "Traceback" not in result.output
     assert [path.name for path in (tmp_path / "images").iterdir()] == ["seed-000000.png"]
+
+
+def test_speed_leaves_computations_out_and_is_recorded(run: Run, model: Path, monkeypatch: pytest.MonkeyPatch):
+    passes: list[tuple[str, ...]] = []
+    left_out = Deltas.left_out
+    monkeypatch.setattr(
+        Deltas, "left_out", lambda self, groups: passes.append(found := left_out(self, groups)) or found
+    )  # pyright: ignore
+    assert run("generate", "a", "-m", model, "--num", 1, "--speed", "fast", "--steps", 10).exit_code == 0
+    assert () in passes
+    assert any(passes)
+    assert json.loads(run("info", "images/seed-000000.png", "--json").stdout)["speed"] == "fast"
+    wrong = run("generate", "a", "-m", model, "--speed", "slow")
+    assert wrong.exit_code == 2
+    assert "'slow' is not one of exact, fast" in wrong.output
 
 
 def test_low_memory(run: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -12,6 +12,7 @@ from diffusers import AutoPipelineForText2Image, DiffusionPipeline, StableDiffus
 from safetensors.torch import save_file
 
 import pag
+import pag.reuse
 from pag import StableDiffusionPAGPipeline
 from tests import zoo
 
@@ -82,6 +83,23 @@ def test_low_memory() -> None:
     ours_again = zoo.sample(guided, steps=1, pag_low_memory=True, **zoo.prompts())
     assert rows == [2, 1]
     assert zoo.difference(ours_again, expected) <= 1e-4
+
+
+@pytest.mark.parametrize(
+    "how", [{"pag_speed": "fast"}, {"pag_reuse": pag.reuse.SPEEDS["fast"]}], ids=["speed", "reuse"]
+)
+def test_fast_leaves_rows_out(how: dict[str, Any]) -> None:
+    guided, rows = ours(), list[int]()
+    guided.unet.conv_out.register_forward_hook(lambda _module, _inputs, output: rows.append(output.shape[0]))
+    result = zoo.sample(guided, steps=25, **how, **zoo.prompts())
+    assert (rows[0], rows[1:4], rows[4], rows[6]) == (3, [1, 1, 1], 2, 2)
+    with pag.guide(guided, 3.0, layers="mid", speed="fast"):
+        assert zoo.sample(guided, steps=25, pag_scale=0.0, **zoo.prompts()).equal(result)
+
+
+def test_speed_and_reuse_exclude_each_other() -> None:
+    with pytest.raises(ValueError, match="two names of one setting"):
+        zoo.sample(ours(), pag_speed="fast", pag_reuse=pag.Reuse(2), **zoo.prompts())
 
 
 def test_settings_survive_saving(tmp_path: Path) -> None:
