@@ -31,6 +31,8 @@ def rescale(guided: Prediction, c: Prediction, amount: float) -> Prediction:
     return guided * (amount * ratio + (1 - amount))
 
 
-def last_tokens(whole: Prediction, like: Prediction) -> Prediction:
+def last_tokens(
+    whole: Float[Tensor, "rows all *shape"], like: Float[Tensor, "rows tokens *shape"]
+) -> Float[Tensor, "rows tokens *shape"]:
     """As many tokens as another prediction has: without text it may have those of the image alone, the last ones."""
     return whole[:, -like.shape[1] :]
