@@ -26,6 +26,7 @@ ORDER = (
     ("custom_pipeline",),
     ("__init__",),  # what users import
     ("generate",),
+    ("adm",),
     ("cli",),
 )
 RANK = {part: rank for rank, parts in enumerate(ORDER) for part in parts}

@@ -17,6 +17,7 @@ from pag.cli.generate import generate
 from pag.cli.info import info
 from pag.cli.layers import layers
 from pag.cli.pipelines import pipelines
+from pag.cli.sample import sample
 from pag.generate import UserError
 
 __all__ = ["app"]
@@ -103,6 +104,7 @@ app = typer.Typer(
 )
 for command in (generate, compare, layers, pipelines, info):
     app.command()(command)
+app.add_typer(sample, name="sample")
 
 
 def _version(wanted: bool) -> None:

@@ -1,0 +1,1 @@
+"""ADM: the pixel-space diffusion models of guided-diffusion."""
