@@ -76,7 +76,8 @@ pids=()
 stop() {
   trap - INT TERM
   if [ ${#pids[@]} -gt 0 ]; then
-    kill -INT "${pids[@]}" 2>/dev/null || true
+    # Not INT, which processes in the background of a script ignore.
+    kill "${pids[@]}" 2>/dev/null || true
     wait
   fi
   say "stopped: the same command goes on"

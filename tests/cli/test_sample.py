@@ -2,8 +2,10 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -163,25 +165,30 @@ print("FID:", np.load(sys.argv[2])["arr_0"].shape[0])
 """
 
 
-def test_the_run_at_small_size(adm_model: Path, tmp_path: Path):
-    command, evaluator, out = tmp_path / "pag", tmp_path / "evaluator.py", tmp_path / "out"
+@pytest.fixture
+def small(adm_model: Path, tmp_path: Path) -> dict[str, object]:
+    """Settings of a run with a tiny model, the least pipeline, and an evaluator that counts."""
+    command, evaluator = tmp_path / "pag", tmp_path / "evaluator.py"
     command.write_text(COMMAND)
     command.chmod(0o755)
     evaluator.write_text(EVALUATOR)
-    settings = {
+    return {
         "PAG": command,
         "PYTHON": sys.executable,
         "EVALUATOR": evaluator,
-        "OUT": out,
+        "OUT": tmp_path / "out",
         "COND": adm_model,
         "NUM": 4,
         "STEPS": 1,
         "BATCH": 2,
         "GPUS": 2,
         "LAYERS": "mid",
-        "ROWS": "cond-none cond-sag cond-pag",
     }
-    done = script(**settings)
+
+
+def test_the_run_at_small_size(small: dict[str, object], tmp_path: Path):
+    out = tmp_path / "out"
+    done = script(**small, ROWS="cond-none cond-sag cond-pag")
     assert done.returncode == 0, done.stderr
     assert "cond-sag is left out" in done.stderr
     assert re.findall(r"^(cond-\S+) +(\S+) +(\S+)$", done.stdout, re.MULTILINE) == [
@@ -193,3 +200,21 @@ def test_the_run_at_small_size(adm_model: Path, tmp_path: Path):
     assert {path.name for path in out.iterdir()} == names
     one, other = (arrays(out / f"cond-{name}.npz")["arr_0"] for name in ("none", "pag"))
     assert not np.array_equal(one, other)
+
+
+def test_the_run_ends_its_shards_and_goes_on(small: dict[str, object], tmp_path: Path):
+    out, long = tmp_path / "out", small | {"ROWS": "cond-pag", "NUM": 40, "STEPS": 20}
+    environment = os.environ | {name: str(value) for name, value in long.items()}
+    with subprocess.Popen(["bash", str(SCRIPT)], env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True) as run:
+        until = time.monotonic() + 120
+        while len(list(out.glob("*.parts/*.rgb"))) < 2 and time.monotonic() < until:
+            time.sleep(0.05)
+        run.send_signal(signal.SIGTERM)
+        _, told = run.communicate(timeout=60)  # not before the shards, which hold its standard error, have ended
+    assert run.returncode == 130
+    assert "stopped: the same command goes on" in told
+    assert list(out.glob("*.parts/*.rgb"))
+    assert not (out / "cond-pag.npz").exists()
+    assert script(**long).returncode == 0
+    assert arrays(out / "cond-pag.npz")["arr_0"].shape[0] == 40
+    assert {path.name for path in out.iterdir()} == {"cond-pag.npz", "cond-pag.txt"}
