@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pag._guide import Guide, guide, sites
     from pag._guider import PerturbedAttentionGuider
+    from pag.adm.pipeline import ADMPipeline
     from pag.costs import Cost, LayerCost, cost, layer_costs
     from pag.guidance import Guidance
     from pag.layers import Site
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "ADMPipeline",
     "AutoPAGPipelineForImage2Image",
     "AutoPAGPipelineForInpainting",
     "AutoPAGPipelineForText2Image",
@@ -65,6 +67,7 @@ _HOMES = {
     "pag_pipeline": "pag.pipelines",
     "demo_pipeline": "pag.pipelines",
     "Reuse": "pag.reuse",
+    "ADMPipeline": "pag.adm.pipeline",
 }
 
 
