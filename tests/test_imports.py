@@ -23,10 +23,10 @@ ORDER = (
     ("_guide",),
     ("_guider",),
     ("pipelines",),
-    ("custom_pipeline",),
     ("__init__",),  # what users import
     ("generate",),
     ("adm",),
+    ("custom_pipeline",),
     ("cli",),
 )
 RANK = {part: rank for rank, parts in enumerate(ORDER) for part in parts}

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DDPMScheduler, DiffusionPipeline, UNet2DModel
+from diffusers import ConfigMixin, DDPMScheduler, DiffusionPipeline, ModelMixin, UNet2DModel
+from diffusers.configuration_utils import register_to_config
 from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
 from diffusers.utils.torch_utils import randn_tensor
 
@@ -82,3 +83,19 @@ def pipeline(channels: int = 3, classes: int | None = None, seed: int = 0) -> An
 def save(folder: Path, channels: int = 3, classes: int | None = None) -> Path:
     pipeline(channels, classes).save_pretrained(folder)
     return folder
+
+
+class Classifier(ModelMixin, ConfigMixin):
+    """A stand-in for a noisy classifier: it sees the image and the time."""
+
+    @register_to_config
+    def __init__(self, channels: int = 3, num_classes: int = CLASSES) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.see = torch.nn.Conv2d(channels, 16, 3, padding=1)
+        self.tell = torch.nn.Linear(16, num_classes)
+
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        assert timestep.shape == (len(sample),)
+        seen = self.see(sample) * (1 + timestep / 1000).to(sample.dtype)[:, None, None, None]
+        return 20 * self.tell(torch.tanh(seen).mean((2, 3)))

@@ -2,13 +2,25 @@
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from functools import cache
+from importlib.resources import files
 from typing import Any
 
 import torch
 
-__all__ = ["Label", "label_ids", "names_by_number"]
+__all__ = ["Label", "imagenet_names", "label_ids", "names_by_number"]
 
 Label = int | str
+
+
+@cache
+def _imagenet() -> tuple[str, ...]:
+    return tuple((files("pag") / "assets" / "imagenet.txt").read_text("utf-8").splitlines())
+
+
+def imagenet_names() -> dict[int, str]:
+    """The names of ImageNet's 1,000 classes by number, from WordNet."""
+    return dict(enumerate(_imagenet()))
 
 
 def names_by_number(id2label: Mapping[Any, str]) -> dict[int, str]:
@@ -25,13 +37,13 @@ def names_by_number(id2label: Mapping[Any, str]) -> dict[int, str]:
     return named
 
 
-def label_ids(labels: Any, names: Mapping[int, str], count: int) -> list[int]:
+def label_ids(labels: Any, names: Mapping[int, str], count: int | None) -> list[int]:
     """The numbers of classes.
 
     Args:
         labels: a number, a name, or several in a list, a tuple or a tensor.
         names: names by number; of synonyms with commas between them each is one.
-        count: how many classes there are.
+        count: how many classes there are, if that is known.
 
     Raises:
         ValueError: if there is no such class; the message tells those whose names are nearest.
@@ -46,28 +58,37 @@ def label_ids(labels: Any, names: Mapping[int, str], count: int) -> list[int]:
     return found
 
 
-def _number(label: Any, names: Mapping[int, str], count: int) -> int:
+def _number(label: Any, names: Mapping[int, str], count: int | None) -> int:
     if isinstance(label, str):
         return _number_of_name(label, names)
     if hasattr(label, "item"):
         label = label.item()
     if isinstance(label, bool) or not isinstance(label, int):
         raise TypeError(f"A class label is a number or a name, but got {type(label).__name__} {label!r}.")
-    if not 0 <= label < count:
-        raise ValueError(f"There is no class {label}: the model knows {count}, from 0 to {count - 1}.")
+    if label < 0 or (count is not None and label >= count):
+        known = "they count from 0" if count is None else f"the model knows {count}, from 0 to {count - 1}"
+        raise ValueError(f"There is no class {label}: {known}.")
     return label
 
 
 def _number_of_name(name: str, names: Mapping[int, str]) -> int:
-    # Of a name that several classes have, the first class is meant, as `crane` is the bird.
-    numbers = {_plain(one): number for number, all_ in reversed([*names.items()]) for one in (all_, *all_.split(","))}
-    if _plain(name) not in numbers:
-        if not numbers:
-            raise ValueError(f"There is no class {name!r}: this model's classes have no names, so pass numbers.")
-        near = get_close_matches(_plain(name), numbers, n=4, cutoff=0.5)
-        hint = f"Nearest: {', '.join(f'{one} ({numbers[one]})' for one in near)}." if near else "See `pipe.id2label`."
-        raise ValueError(f"There is no class {name!r}. {hint}")
-    return numbers[_plain(name)]
+    numbers: dict[str, set[int]] = {}
+    for number, synonyms in names.items():
+        for one in (synonyms, *synonyms.split(",")):
+            numbers.setdefault(_plain(one), set()).add(number)
+    found = sorted(numbers.get(_plain(name), ()))
+    if len(found) == 1:
+        return found[0]
+    if found:  # ImageNet has two cranes
+        several = ", ".join(f"{number} ({names[number]})" for number in found)
+        raise ValueError(f"{name!r} is the name of several classes: {several}. Pass the number.")
+    if not numbers:
+        raise ValueError(f"There is no class {name!r}: this model's classes have no names, so pass numbers.")
+    near = get_close_matches(_plain(name), numbers, n=4, cutoff=0.5)
+    hint = (
+        f"Nearest: {', '.join(f'{one!r} ({min(numbers[one])})' for one in near)}." if near else "See `pipe.id2label`."
+    )
+    raise ValueError(f"There is no class {name!r}. {hint}")
 
 
 def _plain(name: str) -> str:

@@ -5,14 +5,20 @@ from typing import Any, ClassVar
 
 import torch
 from diffusers.image_processor import VaeImageProcessor
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
-from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import retrieve_timesteps
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Generator, Tensor
 
-from pag.adm.labels import Label, label_ids, names_by_number
+from pag.adm.gradient import class_gradient
+from pag.adm.labels import Label, imagenet_names, label_ids, names_by_number
+from pag.adm.respace import set_timesteps
 from pag.adm.steps import Steps, check_scheduler
+from pag.pipelines._sister import set_sister
 from pag.pipelines.mixin import PAGMixin
+from pag.schedule import check_number
 
 __all__ = ["ADMPipeline", "AblatedDiffusionPipeline"]
 
@@ -36,20 +42,42 @@ class AblatedDiffusionPipeline(DiffusionPipeline):
     _callback_tensor_inputs: ClassVar[list[str]] = ["latents", "noise_pred"]
 
     def __init__(
-        self, unet: Any, scheduler: Any, classifier: Any = None, id2label: Mapping[Any, str] | None = None
+        self,
+        unet: UNet2DModel,
+        scheduler: SchedulerMixin,
+        classifier: ModelMixin | None = None,
+        id2label: Mapping[Any, str] | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler, classifier=classifier)
-        names = None if id2label is None else names_by_number(id2label)
-        self.register_to_config(id2label=names and {str(number): name for number, name in names.items()})
+        if id2label is not None:
+            id2label = {str(number): name for number, name in names_by_number(id2label).items()}
+        self.register_to_config(id2label=id2label)
         self.image_processor = VaeImageProcessor(vae_scale_factor=1, do_resize=False)
         self._interrupt = False
         self._num_timesteps = 0
 
+    @classmethod
+    def from_pipe(cls, pipeline: Any, **kwargs: Any) -> Any:
+        """A pipeline of this class with the components of another one, none of them copied.
+
+        Args:
+            pipeline (`DiffusionPipeline`): any with a `unet` and a `scheduler`, such as a `DDPMPipeline`.
+            **kwargs: components or settings to use instead, such as `classifier`.
+        """
+        # diffusers takes over components of the very classes in the signature only, none of their subclasses.
+        for name in ("unet", "scheduler", "classifier"):
+            if name in pipeline.components:
+                kwargs.setdefault(name, pipeline.components[name])
+        return super().from_pipe(pipeline, **kwargs)
+
     @property
     def id2label(self) -> dict[int, str]:
-        """Names of the classes by number."""
-        return names_by_number(self.config["id2label"] or {})
+        """Names of the classes by number: those given, or those of ImageNet if there are 1,000 classes."""
+        given = self.config["id2label"]
+        if given is None:
+            return imagenet_names() if self.num_classes == 1000 else {}
+        return names_by_number(given)
 
     @property
     def num_classes(self) -> int | None:
@@ -80,6 +108,7 @@ class AblatedDiffusionPipeline(DiffusionPipeline):
         eta: float = 0.0,
         generator: Generator | list[Generator] | None = None,
         latents: Tensor | None = None,
+        classifier_scale: float = 0.0,
         output_type: str = "pil",
         return_dict: bool = True,
         callback_on_step_end: Callable[..., dict[str, Any] | None] | None = None,
@@ -103,6 +132,10 @@ class AblatedDiffusionPipeline(DiffusionPipeline):
                 One, or one for each image, which then depends on its own alone.
             latents (`torch.Tensor`, *optional*):
                 Noise to begin with, of shape (images, channels, height, width).
+            classifier_scale (`float`, *optional*, defaults to 0.0):
+                Strength of classifier guidance, which needs a `classifier` and classes; 0 is off. DDPM's mean moves by
+                the variance times the gradient of `log p(class | sample)`, the noise for other schedulers by
+                `-sqrt(1 - alpha_bar)` times that.
             output_type (`str`, *optional*, defaults to `"pil"`):
                 `"pil"`, `"np"`, `"pt"`, or `"latent"`, which is the sample from -1 to 1 as it is.
             return_dict (`bool`, *optional*, defaults to `True`):
@@ -115,56 +148,77 @@ class AblatedDiffusionPipeline(DiffusionPipeline):
         Returns:
             `ImagePipelineOutput` or `tuple`: the images.
         """
-        names = self._callback_names(callback_on_step_end_tensor_inputs)
-        check_scheduler(self.scheduler)
-        labels = self._classes(num_images, class_labels, generator)
+        self._check(num_images, num_inference_steps, eta, classifier_scale, callback_on_step_end_tensor_inputs)
+        labels = self._classes(num_images, class_labels, generator, classifier_scale > 0)
         count = num_images if labels is None else len(labels)
         if isinstance(generator, list) and len(generator) != count:
             raise ValueError(f"{len(generator)} generators were given for {count} images: pass one for each.")
-        self._interrupt = False
-        device = self._execution_device
-        times: Any = retrieve_timesteps(self.scheduler, num_inference_steps, device, timesteps)[0]
-        sample = self._noise(count, generator, latents)
-        steps = Steps(self.scheduler, sample.shape[1], eta, generator)
-        self._num_timesteps = len(times)
-        progress_bar: Any = self.progress_bar
-        with progress_bar(total=len(times)) as bar:
-            for step, t in enumerate(times):
-                if self._interrupt:
-                    continue
-                noisy = self.scheduler.scale_model_input(sample, t)
-                noise_pred = self.unet(noisy.to(self.unet.dtype), t, class_labels=labels).sample.to(sample.dtype)
-                sample = steps.next(noise_pred, t, sample)
-                if callback_on_step_end is not None:
-                    tensors = {"latents": sample, "noise_pred": noise_pred}
-                    given = {name: tensors[name] for name in names}
-                    sample = (callback_on_step_end(self, step, t, given) or {}).get("latents", sample)
-                bar.update()
+        times = set_timesteps(self.scheduler, num_inference_steps, timesteps, self._execution_device)
+        noise = self._noise(count, generator, latents)
+        predicted = self.unet.config.out_channels
+        steps = Steps(self.scheduler, noise.shape[1], predicted, eta, generator, classifier_scale > 0)
+        names = ["latents"] if callback_on_step_end_tensor_inputs is None else callback_on_step_end_tensor_inputs
+        callback = callback_on_step_end and _callback(self, callback_on_step_end, names)
+        sample = self._denoise(times, noise, labels, steps, classifier_scale, callback)
         images: Any = self.image_processor.postprocess(sample, output_type=output_type)
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=images) if return_dict else (images,)
 
-    def _callback_names(self, names: list[str] | None) -> list[str]:
+    def _denoise(
+        self, timesteps: Any, sample: Tensor, labels: Tensor | None, steps: Steps, scale: float, callback: Any
+    ) -> Tensor:
+        self._interrupt, self._num_timesteps = False, len(timesteps)
+        gradient = None
+        given = {"class_labels": labels} if self._conditional else {}
+        progress_bar: Any = self.progress_bar
+        with progress_bar(total=len(timesteps)) as bar:
+            for step, t in enumerate(timesteps):
+                if self._interrupt:
+                    continue
+                noisy = self.scheduler.scale_model_input(sample, t)
+                if scale > 0 and labels is not None:
+                    gradient = scale * class_gradient(self.classifier, noisy, t, labels)
+                noise_pred = self.unet(noisy.to(self.unet.dtype), t, **given).sample.to(sample.dtype)
+                sample = steps.next(noise_pred, step, sample, gradient)
+                if callback:
+                    sample = callback(step, t, {"latents": sample, "noise_pred": noise_pred})
+                bar.update()
+        return sample
+
+    def _check(self, num_images: int, steps: int, eta: float, classifier_scale: float, names: list[str] | None) -> None:
         wrong = [name for name in names or () if name not in self._callback_tensor_inputs]
         if wrong:
             raise ValueError(f"A callback can get {self._callback_tensor_inputs}, but not {wrong}.")
-        return ["latents"] if names is None else names
-
-    def _classes(self, num_images: int, class_labels: Any, generator: Any) -> Tensor | None:
         if isinstance(num_images, bool) or not isinstance(num_images, int) or num_images < 1:
             raise ValueError(f"num_images must be a whole number of at least 1, but is {num_images!r}.")
-        conditional = self.unet.config.num_class_embeds is not None
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+            raise ValueError(f"num_inference_steps must be a whole number of at least 1, but is {steps!r}.")
+        check_number("eta", eta)
+        check_number("classifier_scale", classifier_scale)
+        check_scheduler(self.scheduler, eta=eta)
+        if classifier_scale > 0 and self.classifier is None:
+            raise ValueError(
+                f"classifier_scale={classifier_scale} needs a classifier of noisy images, which this pipeline lacks: "
+                "`ADMPipeline.from_pipe(pipe, classifier=…)`."
+            )
+
+    @property
+    def _conditional(self) -> bool:
+        return self.unet.config.num_class_embeds is not None
+
+    def _classes(self, num_images: int, class_labels: Any, generator: Any, wanted: bool) -> Tensor | None:
         count = self.num_classes
-        if not conditional:
-            if class_labels is not None:
-                raise ValueError("This model is unconditional: it knows no classes. Leave out class_labels.")
+        if not self._conditional and class_labels is not None and not wanted:
+            why = "" if self.classifier is None else " Its classifier does, with a classifier_scale above 0."
+            raise ValueError(f"This model is unconditional: it knows no classes, so leave out class_labels.{why}")
+        if not self._conditional and class_labels is None:
+            if wanted:
+                raise ValueError("Classifier guidance needs class_labels: the class that each image is guided to.")
             return None
         if class_labels is None:
             numbers = _random_classes(num_images, count or 0, generator)
         else:
-            numbers = [
-                number for number in label_ids(class_labels, self.id2label, count or 0) for _ in range(num_images)
-            ]
+            numbers = [number for number in label_ids(class_labels, self.id2label, count) for _ in range(num_images)]
         return torch.tensor(numbers, device=self._execution_device)
 
     def _noise(self, count: int, generator: Any, latents: Tensor | None) -> Tensor:
@@ -196,6 +250,17 @@ class ADMPipeline(PAGMixin, AblatedDiffusionPipeline):
         >>> pipe = pag.ADMPipeline.from_pretrained("adm-imagenet256", dtype=torch.float16).to("cuda")
         >>> images = pipe(num_images=4, generator=[torch.Generator().manual_seed(i) for i in range(4)]).images
     """
+
+
+set_sister(AblatedDiffusionPipeline, ADMPipeline)
+
+
+def _callback(pipe: Any, callback: Callable[..., Any], names: Sequence[str]) -> Callable[..., Tensor]:
+    def call(step: int, timestep: Any, tensors: dict[str, Tensor]) -> Tensor:
+        returned = callback(pipe, step, timestep, {name: tensors[name] for name in names})
+        return (returned or {}).get("latents", tensors["latents"])
+
+    return call
 
 
 def _random_classes(images: int, count: int, generator: Any) -> list[int]:

@@ -70,6 +70,11 @@ def pag_pipeline(cls: type) -> Any:
         return _made[cls]
 
 
+def set_sister(cls: type, sister: type) -> None:
+    """Let :func:`pag_pipeline` give a class that is written out, with a docstring of its own."""
+    _made[cls] = sister
+
+
 def has_denoiser(cls: type) -> bool:
     """Whether pipelines of a class have a denoiser and a call that uses it."""
     calls = any("__call__" in vars(base) for base in cls.__mro__)
