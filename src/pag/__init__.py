@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pag._guide import Guide, guide, sites
     from pag._guider import PerturbedAttentionGuider
+    from pag.adm.classifier import ADMClassifier
     from pag.adm.pipeline import ADMPipeline
+    from pag.adm.unet import ADMUNet
     from pag.costs import Cost, LayerCost, cost, layer_costs
     from pag.guidance import Guidance
     from pag.layers import Site
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "ADMClassifier",
     "ADMPipeline",
+    "ADMUNet",
     "AutoPAGPipelineForImage2Image",
     "AutoPAGPipelineForInpainting",
     "AutoPAGPipelineForText2Image",
@@ -67,7 +71,9 @@ _HOMES = {
     "pag_pipeline": "pag.pipelines",
     "demo_pipeline": "pag.pipelines",
     "Reuse": "pag.reuse",
+    "ADMClassifier": "pag.adm.classifier",
     "ADMPipeline": "pag.adm.pipeline",
+    "ADMUNet": "pag.adm.unet",
 }
 
 
