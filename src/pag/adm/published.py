@@ -6,7 +6,7 @@ from typing import Literal, final
 from pag.adm.layout import Layout
 from pag.generate.errors import UserError
 
-__all__ = ["PUBLISHED", "Published", "Settings", "settings_of"]
+__all__ = ["PUBLISHED", "UNKNOWN", "Published", "Settings", "settings_of"]
 
 _CLASSES = 1000
 _OPTIONS = {
@@ -48,6 +48,10 @@ class Settings:
             parts = f"heads of {self.head_channels} channels" if self.head_channels else f"{self.heads} heads"
             raise UserError(f"{channels} channels of an attention layer are not divisible into {parts}")
         return channels // each
+
+
+UNKNOWN = Settings()
+"""Nothing is said."""
 
 
 @final
@@ -113,7 +117,7 @@ PUBLISHED = (
 """The checkpoints of https://github.com/openai/guided-diffusion, with the flags that its README gives for each."""
 
 
-def settings_of(layout: Layout, given: Settings = Settings()) -> Settings:
+def settings_of(layout: Layout, given: Settings = UNKNOWN) -> Settings:
     """The settings of a model: those given, else those of the published model of this layout.
 
     Raises:

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from pag.cli.compare import compare
 from pag.cli.console import notice
+from pag.cli.convert import convert
 from pag.cli.generate import generate
 from pag.cli.info import info
 from pag.cli.layers import layers
@@ -104,6 +105,7 @@ app = typer.Typer(
 )
 for command in (generate, compare, layers, pipelines, info):
     app.command()(command)
+app.add_typer(convert, name="convert")
 app.add_typer(sample, name="sample")
 
 

@@ -3,7 +3,7 @@
 import logging
 import sys
 import warnings
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Self, final
 
@@ -42,10 +42,10 @@ def printable(text: str) -> str:
 
 
 @contextmanager
-def waiting(what: str) -> Generator[None, None, None]:
-    """Show on a terminal that `what` is going on."""
-    with stderr().status(escape(what)):
-        yield
+def waiting(what: str) -> Generator[Callable[[str], None], None, None]:
+    """Show on a terminal that `what` is going on; what is yielded tells of something else."""
+    with stderr().status(escape(what)) as status:
+        yield lambda now: status.update(escape(now))
 
 
 @final
