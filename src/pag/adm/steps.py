@@ -30,7 +30,7 @@ def check_scheduler(scheduler: Any, **options: Any) -> None:
     if flow or not hasattr(scheduler, "alphas_cumprod"):
         raise ValueError(
             f"{name} is for models that predict a flow or the like, but this one predicts the noise of a diffusion: "
-            "take one of `DDIMScheduler().compatibles`, without `use_flow_sigmas`."
+            "take DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler or another such, without `use_flow_sigmas`."
         )
     for option, value in options.items():
         if value and option not in inspect.signature(scheduler.step).parameters:
