@@ -79,7 +79,21 @@ def test_a_controlnet_runs_no_perturbed_row_and_shares_the_others(name: str, cfg
     assert cost.executed == pytest.approx(both if cfg else alone, abs=0.002)
 
 
+_ADM_256: dict[str, Any] = {
+    "sample_size": 256,
+    "out_channels": 6,
+    "block_out_channels": (256, 256, 512, 512, 1024, 1024),
+    "down_block_types": ("ResnetDownsampleBlock2D",) * 3 + ("AttnDownBlock2D",) * 3,
+    "up_block_types": ("AttnUpBlock2D",) * 3 + ("ResnetUpsampleBlock2D",) * 3,
+    "downsample_type": "resnet",
+    "upsample_type": "resnet",
+    "attention_head_dim": 64,
+    "attn_norm_num_groups": 32,
+    "resnet_time_scale_shift": "scale_shift",
+}
+
 TEXT_FREE: dict[str, tuple[Callable[[], nn.Module], float, float]] = {
+    "ADM 256": (lambda: UNet2DModel(**_ADM_256), 1.748, 2.748),
     "of pixels": (lambda: UNet2DModel(sample_size=256, block_out_channels=(128, 128, 256, 512)), 1.9, 2.9),
     "Stable Video Diffusion": (UNetSpatioTemporalConditionModel, 1.65, 2.6),
 }

@@ -11,8 +11,12 @@ from diffusers import UNet2DConditionModel
 from diffusers.pipelines.pag.pag_utils import PAGMixin
 
 import pag
+from pag.adm.build import build
+from pag.adm.names import blocks
+from pag.adm.published import PUBLISHED
 from pag.layers import Site, select
 from tests import zoo
+from tests.adm.reference import published as published_adm
 from tests.denoisers import NETWORKS
 from tests.runs import RUNS
 
@@ -304,3 +308,71 @@ def test_a_block_by_its_number():
         select(pag.sites(network), 7)
     with pytest.raises(TypeError, match="layers must be a name"):
         select(pag.sites(network), [True])
+
+
+@cache
+def adm(name: str) -> Any:
+    """A published ADM, without weights."""
+    published = next(one for one in PUBLISHED if name in one.files)
+    with torch.device("meta"):
+        return build(published_adm(name).state_dict(), published.layout, published.settings)
+
+
+def original(name: str, layers: Any) -> list[str]:
+    return [site.original for site in select(pag.sites(adm(name)), layers)]
+
+
+def test_adm_s_layers_have_the_names_of_their_code():
+    ins = [f"input_blocks.{block}.1" for block in (10, 11, 13, 14, 16, 17)]
+    outs = [f"output_blocks.{block}.1" for block in range(9)]
+    assert original("256x256_diffusion_uncond.pt", lambda site: True) == [*ins, "middle_block.1", *outs]
+    for old, path, _ in blocks(PUBLISHED[3].layout):
+        found = [site for site in pag.sites(adm("256x256_diffusion_uncond.pt")) if site.path == path]
+        assert [site.original for site in found] in ([], [old])
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("input_blocks.14.1", "down_blocks.4.attentions.1"),
+        ("middle_block.1", "mid_block.attentions.0"),
+        ("middle_block", "mid_block.attentions.0"),
+        ("output_blocks.3.1", "up_blocks.1.attentions.0"),
+        ("input_blocks.14", "down_blocks.4.attentions.1"),
+        ("d3", "down_blocks.4.attentions.1"),
+        ("mid", "mid_block.attentions.0"),
+        ("u3", "up_blocks.1.attentions.0"),
+        ("down_blocks.4.attentions.1", "down_blocks.4.attentions.1"),
+    ],
+)
+def test_adm_s_layers_are_found_by_all_their_names(name: str, path: str):
+    assert [site.path for site in select(pag.sites(adm("256x256_diffusion_uncond.pt")), name)] == [path]
+
+
+@pytest.mark.parametrize("name", ["input_blocks.1.1", "input_blocks.14.0", "input_blocks.14.11", "output_blocks.9.1"])
+def test_names_that_adm_has_not_are_answered_with_those_that_it_has(name: str):
+    with pytest.raises(ValueError, match=r"nearest first: .*d3 = input_blocks.14.1 = down_blocks.4.attentions.1"):
+        original("256x256_diffusion_uncond.pt", name)
+
+
+ADM_RECOMMENDED = {
+    "256x256_diffusion_uncond.pt": "14 16 17",
+    "256x256_diffusion.pt": "14 16 17",
+    "64x64_diffusion.pt": "11 13 14 15",
+    "128x128_diffusion.pt": "11 13 14",
+    "512x512_diffusion.pt": "17 19 20",
+}
+"""The authors' for 256×256 pixels, of 16×16 and 8×8 tokens; those of the same resolutions in the others."""
+
+
+@pytest.mark.parametrize("name", ADM_RECOMMENDED)
+def test_the_authors_layers_are_recommended_for_adm(name: str):
+    wanted = [f"input_blocks.{block}.1" for block in ADM_RECOMMENDED[name].split()]
+    recommended = [one.site.original for one in pag.layer_costs(adm(name)) if one.recommended]
+    assert recommended == [*wanted, "middle_block.1"]
+
+
+def test_other_networks_have_no_names_of_adm():
+    assert not any(site.original for site in sites())
+    assert not any(site.original for site in pag.sites(NETWORKS["unet2d"].model()))
+    assert [one.site.authors for one in pag.layer_costs(NETWORKS["unet2d"].model()) if one.recommended] == ["m0"]

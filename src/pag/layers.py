@@ -12,6 +12,7 @@ spelling                  meaning
 ``13`` ``blocks.13``      in a transformer, the index of the block, also as a number
 ``double.7``              the same where there are two stacks of blocks, as in Flux
 ``single.12``
+``input_blocks.14.1``     in an ADM, the module of the original code (guided-diffusion); or how it begins
 full module path          with or without ``.processor``; or how it begins
 ``m0, u0.4``              a comma list of the above
 a predicate               ``Callable[[Site], bool]``
@@ -44,6 +45,8 @@ class Site:
         heads: number of attention heads.
         channels: width of the queries over all heads.
         block: which block of a transformer holds it, such as ``"13"``, ``"double.7"`` or ``"single.12"``, or ``""``.
+        original: module path in the code that the network was published with, such as ``"input_blocks.14.1"``, if
+            people name its layers so; or ``""``.
     """
 
     path: str
@@ -52,11 +55,12 @@ class Site:
     heads: int
     channels: int
     block: str = ""
+    original: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
         """Every exact name, shortest first; regular expressions come on top."""
-        return (*(name for name in (self.block, self.authors, self.comfy) if name), self.path)
+        return (*filter(None, (self.block, self.authors, self.comfy, self.original)), self.path)
 
     def __str__(self) -> str:
         return self.authors or self.path
@@ -111,6 +115,8 @@ def _find(sites: Sequence[Site], name: str) -> list[Site]:
 def _by_short_name(sites: Sequence[Site], name: str) -> list[Site]:
     if found := [site for site in sites if site.block and site.block == name.removeprefix("blocks.")]:
         return found
+    if found := [site for site in sites if site.original and _opens(site.original, name)]:
+        return found
     if match := _AUTHORS.fullmatch(name):
         return [site for site in sites if site.authors == f"{match[1]}{int(match[2])}"]
     if match := _COMFY.fullmatch(name):
@@ -128,7 +134,7 @@ def _range(first: str, last: str | None) -> range:
 
 def _by_path(sites: Sequence[Site], name: str) -> list[Site]:
     path = name.removesuffix(".processor").removeprefix("unet.").removeprefix("transformer.")
-    if opening := [site for site in sites if f"{site.path}.".startswith(f"{path}.")]:
+    if opening := [site for site in sites if _opens(site.path, path)]:
         return opening
     if name.isdecimal():  # also found in `attn1`, which nobody means
         return []
@@ -140,6 +146,10 @@ def _by_path(sites: Sequence[Site], name: str) -> list[Site]:
             f"Layer {name!r} is not a regular expression ({error}). There is: {_listing(sites, name)}."
         ) from None
     return [site for site in sites if pattern.search(site.path)]
+
+
+def _opens(path: str, name: str) -> bool:
+    return f"{path}.".startswith(f"{name}.")
 
 
 def _whole_numbers(pattern: str) -> str:
@@ -155,4 +165,6 @@ def _listing(sites: Sequence[Site], name: str) -> str:
         return ratio, site.path[:1] == name[:1]
 
     ranked = sorted(sites, key=likeness, reverse=True)
-    return ", ".join(" = ".join(filter(None, (site.block or site.authors, site.path))) for site in ranked)
+    return ", ".join(
+        " = ".join(filter(None, (site.block or site.authors, site.original, site.path))) for site in ranked
+    )

@@ -231,12 +231,12 @@ def test_settings_are_compared(pipe: Any, tmp_path: Path):
     with pytest.raises(KeyboardInterrupt):
         sample(pipe, file, one, on_done=interrupt)
     other = Samples(num=2, steps=1, seed=1, layers="up_blocks.0.attentions.0")
-    wrong = r"begun with other settings: seed 0, now 1; layers mid_block.attentions.0, now up_blocks.*another --out"
+    wrong = r"other settings: seed 0, now 1; layers down_blocks.1.*mid_block.attentions.0, now up_blocks.*another --out"
     with pytest.raises(UserError, match=wrong):
         sample(pipe, file, other)
     with pytest.raises(UserError, match="other settings: the model has other weights"):
         sample(tiny.pipeline(classes=tiny.CLASSES, seed=1), file, one)
-    assert sample(pipe, file, Samples(num=2, steps=1, layers="mid"))  # another name of the same layer
+    assert sample(pipe, file, Samples(num=2, steps=1, layers="input_blocks.3, m0"))  # other names of the same layers
     with pytest.raises(UserError, match="is complete, with other settings: seed 0, now 1"):
         sample(pipe, file, other)
     assert sample(pipe, file, other, force=True)

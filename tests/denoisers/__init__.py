@@ -9,6 +9,7 @@ from tests.groups import tables
 _MODULES = (
     "unet",
     "other_unets",
+    "adm",
     "class_conditional",
     "cross_attention",
     "sana",

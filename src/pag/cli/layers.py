@@ -24,6 +24,7 @@ class Row:
     block: str
     authors: str
     comfyui: str
+    original: str
     diffusers: str
     path: str
     tokens: int
@@ -82,6 +83,7 @@ def _rows(network: Any) -> list[Row]:
             cost.site.block,
             cost.site.authors,
             cost.site.comfy,
+            cost.site.original,
             _diffusers_name(cost.site, sites),
             cost.site.path,
             cost.tokens,
@@ -111,7 +113,7 @@ def _table(model: str, rows: list[Row], wide: bool) -> Table:
     table = Table(
         title=Text(f"Self-attention layers of {model}"), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD
     )
-    short = {"block": "block", "authors": "authors", "comfyui": "ComfyUI"}
+    short = {"block": "block", "authors": "authors", "comfyui": "ComfyUI", "original": "original"}
     used = [name for name in short if any(getattr(row, name) for row in rows)]
     for name in (*(short[name] for name in used), "diffusers", *(["full path"] if wide else [])):
         table.add_column(name, no_wrap=True)
@@ -145,7 +147,7 @@ def _legend(rows: list[Row], wide: bool, steps: str) -> str:
         "with CFG: what it adds to the two of classifier-free guidance in one call.",
         "Counted, not timed; where no rows are shared, +100% alone and +50% with CFG.",
     ]
-    if best := ", ".join(row.block or row.authors or row.diffusers for row in rows if row.recommended):
+    if best := ", ".join(row.block or row.original or row.authors or row.diffusers for row in rows if row.recommended):
         lines += [f"Recommended, and what you get without choosing: {best}.", steps]
     if not wide:
         lines += [f"A wider terminal, or --json, shows the full paths, such as {rows[0].path}."]

@@ -102,6 +102,11 @@ def no_variance(model: Any) -> bool:
     return False
 
 
+def no_layers(model: nn.Module) -> tuple[()]:
+    """The recommendation is the family's."""
+    return ()
+
+
 def always_possible(pipe: Any) -> str | None:
     """The pipeline can be guided however it is configured."""
     return None
@@ -166,6 +171,7 @@ class Family:
             published checkpoints. Without it nothing but the cost of guidance is unknown.
         layers: names of the recommended layers, or the relative depth of the one recommended layer (0.5 is the
             middle one), which suits models of all sizes.
+        layers_of: full paths of the recommended layers of a model, if they are others than ``layers``; else none.
         scale: the recommended scale.
         source: where the recommendation comes from.
         trunk: children of the model through which rows flow, in the order in which they run; lists of blocks mostly.
@@ -220,6 +226,7 @@ class Family:
     sites: Callable[[nn.Module], tuple[Site, ...]]
     example: Callable[[Any, int], dict[str, Any]] | None = None
     layers: tuple[str, ...] | float = 0.5
+    layers_of: Callable[[nn.Module], tuple[str, ...]] = no_layers
     scale: float = 3.0
     source: str = "no published setting: the middle block, by analogy with arXiv 2403.17377"
     trunk: tuple[str, ...] = ()
@@ -262,7 +269,9 @@ class Family:
         return self.convention
 
     def recommended(self, model: nn.Module) -> Layers:
-        """The recommended layers of a model: the family's, or the middle one if the model has none of those."""
+        """The recommended layers of a model: its own, else the family's, else the middle one."""
+        if own := self.layers_of(model):
+            return own
         sites = self.sites(model)
         if isinstance(self.layers, tuple) and any(name in site.path for name in self.layers for site in sites):
             return self.layers

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pag.families import unet
+from pag.families._adm import adm_layers, adm_sites, learned_variance
 from pag.families._family import Convention, Family
 from pag.families._sites import transformer_sites
 
@@ -121,14 +122,15 @@ VIDEO = Family(
 )
 
 PLAIN = Family(
-    models=("UNet2DModel",),
-    sites=unet.sites,
+    models=("UNet2DModel", "ADMUNet"),
+    sites=adm_sites,
     sample="sample",
     row_arguments=("sample", "timestep", "class_labels"),
     trunk=unet.TRUNK,
-    variance=lambda model: model.config.out_channels == 2 * model.config.in_channels,
+    variance=learned_variance,
     example=_plain_example,
     layers=("mid",),
+    layers_of=adm_layers,
     scale=3.0,
     source=_BY_ANALOGY.format("the middle layer"),
     convention=unet.NO_CFG,

@@ -9,6 +9,7 @@ import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
+import pag
 from pag.families import DENOISERS, FAMILIES
 from pag.generate.errors import UserError, mendable, nearest_first
 from pag.generate.settings import EMBEDDED
@@ -104,8 +105,8 @@ def load_denoiser(model: str) -> Any:
 
 
 def _class_of(name: str) -> Any:
-    """The class of a denoiser by its name, or None."""
-    return getattr(diffusers, name, None) if name in _known_classes() else None
+    """The class of a denoiser by its name, diffusers' or ours, or None."""
+    return getattr(diffusers, name, getattr(pag, name, None)) if name in _known_classes() else None
 
 
 def _known_classes() -> list[str]:
