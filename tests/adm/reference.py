@@ -1,6 +1,9 @@
 """The networks of guided-diffusion as their paper and their published checkpoints define them, in plain PyTorch.
 
 Submodules are named and numbered as the weights in the checkpoints are. Nothing of diffusers is used.
+
+It was compared once with the published code, which guided_diffusion_sdk 1.0.0 on PyPI carries: on every network of
+`test_networks` the outputs were bit-equal, and at full size all names and shapes were the same.
 """
 
 from collections.abc import Sequence
