@@ -159,7 +159,7 @@ def test_help_fits_a_screen_and_its_examples_parse(run: Run, monkeypatch: pytest
         assert len(lines) <= 23
         assert max(map(len, lines)) <= width
     examples = [line.strip() for line in lines if line.strip().startswith("pag ")]
-    assert len(examples) == 4
+    assert len(examples) == 2
 
 
 def test_version(run: Run):

@@ -30,9 +30,7 @@ USAGE_ERROR = cast(type[Exception], typer.BadParameter.__base__)
 
 EXAMPLES = """\b[bold]Examples[/bold]
   pag generate "pixel art portrait, red hair, sunglasses"
-  pag info images/seed-000000.png
   pag compare "pixel art portrait, green hat" --scales 0,1,2,4
-  pag pipelines flux
 """
 
 

@@ -14,7 +14,7 @@ __all__ = ["sample"]
 
 GUIDANCE, SAMPLING, RUNNING = "Guidance", "Sampling", "Running"
 
-sample = typer.Typer(help="Write many samples to one file, as evaluators of the Fréchet distance read them.")
+sample = typer.Typer(help="Write many samples to one file, for evaluators of the FID.")
 
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE.npz", help="Appears when it is complete.")]
 
