@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import pag
-from pag.costs import guided_on_meta, on_meta
 from pag.layers import select
+from pag.meta import guided_on_meta, on_meta
 from pag.rows import Rows, tensors
 from tests import zoo
 from tests.denoisers import NETWORKS

@@ -1,19 +1,16 @@
 """What guidance costs: floating-point operations counted on the meta device, exact, without weights or time."""
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, final
 
-import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pag.controlnets import SharedControlNet, sharing_controlnets
-from pag.denoiser import GuidedDenoiser
-from pag.families import Attending, Family, controlnet_example, denoiser_of, family_of
-from pag.forward import query_and_key_makers
+from pag.families import Attending, Family, controlnet_example
 from pag.guidance import Guidance
 from pag.intercept import (
     AttentionOp,
@@ -24,11 +21,11 @@ from pag.intercept import (
     meta_copy,
     native_call,
     remove,
-    running_on_meta,
     uncompiled,
 )
 from pag.layers import Layers, Site, automatic, select
-from pag.rows import Rows
+from pag.meta import EqualRows, example_of, guided_on_meta, on_meta, run_on_meta
+from pag.sharing import query_and_key_makers
 
 
 @dataclass(frozen=True)
@@ -157,7 +154,7 @@ def _control_cost(
     total = counter.get_total_flops()
     if not (cfg and share_rows):
         return Cost(total, 3 if cfg else 2, 1 + int(cfg) * (1 - shared / total), 1 + int(cfg))
-    control = SharedControlNet(net, family, Guidance(), _EqualRows(cfg))
+    control = SharedControlNet(net, family, Guidance(), EqualRows(cfg))
     control.attach()
     try:
         counter = FlopCounterMode(display=False)
@@ -312,83 +309,7 @@ class _Trace:
         return 0 if image is None else image.stop - image.start
 
 
-@final
-class _EqualRows:
-    """A caller that passes equal rows, with or without classifier-free guidance."""
-
-    guidance_scale = None
-    guidance_rescale = 0.0
-
-    def __init__(self, cfg: bool) -> None:
-        self.groups = ("uncond", "cond") if cfg else ("cond",)
-
-    def rows(self, sample: Any, role: str | None) -> Rows:
-        return Rows(len(sample) // len(self.groups), self.groups)
-
-    def starts_equal(self, rows: Rows, inputs: list[Any]) -> bool:
-        return True
-
-    def progress(self, timestep: Tensor | float | int) -> float:
-        return 0.0
-
-    def shares(self, deltas: list[Tensor]) -> list[Tensor]:
-        return deltas
-
-    def owed(self) -> list[Tensor] | None:
-        return None
-
-    def deltas(self, key: Hashable = None) -> None:
-        """Nothing is reused."""
-
-
-def on_meta(pipe_or_model: Any) -> tuple[nn.Module, Family]:
-    """A network without weights, and its family."""
-    model = uncompiled(pipe_or_model if isinstance(pipe_or_model, nn.Module) else denoiser_of(pipe_or_model))
-    family = family_of(model)
-    _maker(model, family)
-    return meta_copy(model), family
-
-
-def guided_on_meta(
-    model: nn.Module, family: Family, sites: Sequence[Site], cfg: bool, guidance: Guidance, counter: Any
-) -> None:
-    """Run a guided call for one image inside what counts."""
-    caller = _EqualRows(cfg)
-    denoiser = GuidedDenoiser(model, family, sites, guidance, caller)
-    denoiser.attach()
-    try:
-        run_on_meta(model, example_of(model, family, len(caller.groups)), counter)
-    finally:
-        denoiser.detach()
-
-
 def _executed(model: nn.Module, family: Family, sites: Sequence[Site], cfg: bool, share_rows: bool) -> int:
     counter = FlopCounterMode(display=False)
     guided_on_meta(model, family, sites, cfg, Guidance(share_rows=share_rows), counter)
     return counter.get_total_flops()
-
-
-def example_of(model: nn.Module, family: Family, rows: int) -> dict[str, Any]:
-    """Arguments of a call at the size that the model was trained for."""
-    return _maker(model, family)(model, rows)
-
-
-def _maker(model: nn.Module, family: Family) -> Callable[[Any, int], dict[str, Any]]:
-    if family.example is None:
-        raise TypeError(
-            f"What {type(model).__name__} costs is not known without an example of its arguments: register its family "
-            "with an `example`."
-        )
-    return family.example
-
-
-def run_on_meta(model: nn.Module, arguments: dict[str, Any], counter: Any) -> None:
-    """Call a network without weights inside what counts."""
-    try:
-        with torch.no_grad(), counter, running_on_meta():
-            model(**arguments)
-    except (RuntimeError, ValueError) as error:
-        raise RuntimeError(
-            f"What {type(model).__name__} costs cannot be counted without its weights: on the meta device, where "
-            f"tensors have no values, it fails with {type(error).__name__}: {error}"
-        ) from error

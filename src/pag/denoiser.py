@@ -3,6 +3,7 @@
 from collections.abc import Generator, Hashable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -15,6 +16,7 @@ from pag.forward import guided_forward
 from pag.guidance import Guidance
 from pag.intercept import Call, Takeover, cache_of, input_names, uncompiled
 from pag.layers import Site
+from pag.lent import Growing, Lent
 from pag.outputs import beside_predictions, predictions_of, with_predictions
 from pag.record import UnlikeError
 from pag.reuse import Deltas
@@ -140,14 +142,14 @@ class GuidedDenoiser:
             return output, self._predictions(output)
         if perturbed and (self._low_memory or self._family.packed):
             return self._predict_by_two_calls(rows, run.given, call)
-        grown = self._grown(rows, call, groups)
         if not perturbed:
-            output = call(grown)
+            output = call(self._grown(rows, call, groups))
             return output, self._predictions(output)
         name = type(uncompiled(self._model)).__name__
         doubt = explained(name) if self._unchecked else nullcontext()
-        stage = self._first_stage(rows, call.arguments)
-        with doubt, self._stored(run, call.arguments), self._forward.running(run, stage, grown):
+        stage, lent = self._first_stage(rows, call.arguments), Lent()
+        grown = self._grown(rows, call, groups, lent)
+        with doubt, self._stored(run, call.arguments), self._forward.running(run, stage, grown, lent):
             output = call(grown)
         if self._unchecked:
             output = self._copied(output)
@@ -188,8 +190,14 @@ class GuidedDenoiser:
         with self._forward.running(Rows(size, ()), Stage.PARTED, arguments):
             return self._predictions(call(arguments))
 
-    def _grown(self, rows: Rows, call: _Forward, groups: Sequence[str]) -> dict[str, Any]:
-        grown = {name: self._grow(rows, name, value, groups) for name, value in call.arguments.items()}
+    def _grown(self, rows: Rows, call: _Forward, groups: Sequence[str], lent: Lent | None = None) -> dict[str, Any]:
+        grown: dict[str, Any] = {}
+        for name, value in call.arguments.items():
+            if lent is not None and name in self._forward.lendable and rows.on_each(value):
+                grow = partial(rows.grow, name, value, groups)
+                grown[name] = lent.stand_in(rows.grow(name, value, groups[:-1]), rows.size, grow)
+            else:
+                grown[name] = self._grow(rows, name, value, groups)
         return {**grown, **self._family.grow(call.arguments, rows.sources(groups))}
 
     def _copied(self, output: Any) -> Any:
@@ -245,6 +253,8 @@ class GuidedDenoiser:
             return rows.grow_list(name, value, groups)
         if name in self._family.layered_arguments and isinstance(value, Tensor):
             value = list(value.unbind())
+        if name in self._family.taken_singly and isinstance(value, list | tuple):
+            return Growing(value, partial(rows.grow, name, groups=groups))  # pyright: ignore
         if name in self._family.row_arguments:
             return rows.grow(name, value, groups, folded=name in self._family.folded_arguments)
         if name in self._family.paired_arguments:

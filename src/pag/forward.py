@@ -1,7 +1,7 @@
 """Inside one forward of the denoiser: rows that are equal are computed once, then perturbed ones part from them."""
 
 import weakref
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, final
@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from pag.arguments import Arguments
-from pag.families import QUERIES_AND_KEYS, Attending, Family
+from pag.families import Attending, Family
 from pag.intercept import AttentionOp, Call, Override, input_names, install, native_call, processor_name, remove
 from pag.layers import Site
+from pag.lent import Lent
 from pag.perturbations import PERTURBATIONS, VALUES_ALONE, Attend, Tokens
 from pag.record import Record
 from pag.rows import Rows, Stage, tensors
+from pag.sharing import multiplies, query_and_key_makers, sharing_modules, stages
 
 
 @final
@@ -41,10 +43,16 @@ class GuidedForward:
         self._perturbation = PERTURBATIONS[perturbation]
         self._rows: Rows | None = None
         self._call: Mapping[str, Any] = {}
+        self._lent = Lent()
         self._stage = Stage.PARTED
         self._shares = False
         self._map_unneeded = False
-        self._overrides = [Override(place.module, partial(self._perturb, place), alike=True) for place in self._places]
+        readers = {name: paths for name, read_in in family.read_in.items() if (paths := read_in(model))}
+        self.lendable = frozenset(readers)
+        """Arguments that are read in some modules only, which get all their rows there."""
+        reading = dict.fromkeys(model.get_submodule(path) for paths in readers.values() for path in paths)
+        self._overrides = [Override(module, self._read, alike=True) for module in reading]
+        self._overrides += [Override(place.module, partial(self._perturb, place), alike=True) for place in self._places]
         known: dict[type, Arguments] = {}
 
         def step_into(module: nn.Module, function: Call, *more: Any) -> None:
@@ -53,7 +61,7 @@ class GuidedForward:
 
         if self.text_entry is not None:
             step_into(model.get_submodule(self.text_entry), self._enter_text)
-        shared = dict(_stages(model, family, sharing_modules(model, family, sites, self.text_entry)))
+        shared = dict(stages(model, family, sharing_modules(model, family, sites, self.text_entry)))
         if perturbation in VALUES_ALONE and family.image_alone:
             for place in self._places:
                 makers = query_and_key_makers(place.module)
@@ -71,7 +79,7 @@ class GuidedForward:
         skipping = [place for place in self._places if place.skips_map]
         needless = {maker for place in skipping for maker in query_and_key_makers(place.module)}
         modules = sharing_modules(model, family, [place.site for place in self._places], None)
-        chosen = [module for module in modules if module not in needless and _multiplies(module)]
+        chosen = [module for module in modules if module not in needless and multiplies(module)]
         return [(module, Arguments(module, family)) for module in chosen]
 
     def serves(self, other: "GuidedForward") -> bool:
@@ -81,19 +89,21 @@ class GuidedForward:
         return same and not any(override.spent for override in mine)
 
     @contextmanager
-    def running(self, rows: Rows, stage: Stage, call: Mapping[str, Any]) -> Generator[None]:
+    def running(self, rows: Rows, stage: Stage, call: Mapping[str, Any], lent: Lent | None = None) -> Generator[None]:
         """While a guided call is under way: take over the calls of the modules, and give them back.
 
         Args:
             rows: the rows of the call.
             stage: from which stage on rows are computed; ``PARTED`` computes them all.
             call: its arguments, by name.
+            lent: those of which the network got a stand-in.
 
         Raises:
             RuntimeError: if a layer was not perturbed.
         """
         for place in self._places:
             place.reached = False
+        self._lent = lent or Lent()
         with self._record.replayed() as replays, self._installed(rows, stage, call):
             self._shares = self._shares or replays
             yield
@@ -125,12 +135,15 @@ class GuidedForward:
             yield
         finally:
             remove(self._overrides)
-            self._rows, self._call = None, {}
+            self._rows, self._call, self._lent = None, {}, Lent()
 
     def _enter_text(self, arguments: Arguments, original: Call, *args: Any, **kwargs: Any) -> Any:
         if self._stage == Stage.START and self._rows is not None:
             self._stage = Stage.TEXT
         return self._share_rows(arguments, Stage.TEXT, original, *args, **kwargs)
+
+    def _read(self, original: Call, *args: Any, **kwargs: Any) -> Any:
+        return self._lent.call(original, *args, **kwargs)
 
     def _share_rows(self, arguments: Arguments, first: Stage, original: Call, *args: Any, **kwargs: Any) -> Any:
         return self._share(arguments, self._later(first), original, *args, **kwargs)
@@ -315,69 +328,3 @@ def guided_forward(
     if not kept.serves(made):
         _kept[model][key] = kept = made
     return kept
-
-
-def sharing_modules(
-    model: nn.Module, family: Family, sites: Sequence[Site], text_entry: str | None
-) -> Iterator[nn.Module]:
-    """The largest modules that can share rows: in the trunk up to the first site, holding no landmark themselves.
-
-    Without sites, those up to the one at which the text enters.
-
-    Within a site these are the matrices that make the queries, keys and values: what follows is cheap, or attends.
-    """
-    paths = [site.path for site in sites]
-    landmarks = [*paths, text_entry] if text_entry else paths
-
-    def within(path: str) -> Iterator[nn.Module]:
-        module = model.get_submodule(path)
-        if path == text_entry or path.rpartition(".")[2] in family.unshared:
-            return
-        parted = any(_holds(path, landmark) for landmark in landmarks)
-        inside = any(_holds(site, path) for site in paths)
-        # A list of modules is never called itself.
-        if parted or (inside and any(module.children())) or isinstance(module, nn.ModuleList | nn.ModuleDict):
-            for name, _ in module.named_children():
-                yield from within(f"{path}.{name}")
-                # What stands behind the first site in a list runs after it.
-                if isinstance(module, nn.ModuleList) and any(_holds(f"{path}.{name}", site) for site in paths[:1]):
-                    return
-        elif not inside or _multiplies(module):
-            yield module
-
-    for block in _blocks(model, family):
-        yield from within(block)
-        if any(_holds(block, path) for path in paths or landmarks):
-            return
-
-
-def query_and_key_makers(site: nn.Module) -> list[nn.Module]:
-    """The matrices of an attention module that make nothing but queries or keys, unless it adds others of something."""
-    if getattr(site, "added_kv_proj_dim", None) is not None:
-        return []
-    return [made for name in QUERIES_AND_KEYS if isinstance(made := getattr(site, name, None), nn.Module)]
-
-
-def _stages(model: nn.Module, family: Family, modules: Iterable[nn.Module]) -> Iterator[tuple[nn.Module, Stage]]:
-    """Each module, and the first stage that its rows can be in: some have the text before it enters."""
-    parts = [part for name in family.text_trunk if (part := getattr(model, name, None)) is not None]
-    texts = {module for part in parts for module in part.modules()}
-    for module in modules:
-        yield module, Stage.TEXT if module in texts else Stage.START
-
-
-def _blocks(model: nn.Module, family: Family) -> Iterator[str]:
-    for part in family.trunk:
-        child = getattr(model, part, None)
-        if isinstance(child, nn.ModuleList):
-            yield from (f"{part}.{index}" for index in range(len(child)))
-        elif child is not None:
-            yield part
-
-
-def _multiplies(module: nn.Module) -> bool:
-    return any(weight.ndim > 1 for weight in module.parameters())
-
-
-def _holds(path: str, landmark: str) -> bool:
-    return landmark == path or landmark.startswith(path + ".")

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from pag.costs import example_of, guided_on_meta, on_meta, run_on_meta
 from pag.guidance import Guidance
-from pag.intercept import AttentionOp, Call, PeakMemory
+from pag.intercept import AttentionOp, PeakMemory
 from pag.layers import Layers, automatic, select
+from pag.meta import example_of, fused_attention, guided_on_meta, on_meta, run_on_meta
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,8 @@ def _peak(model: nn.Module, run: Callable[[Any], None]) -> int:
     peak = PeakMemory()
     arguments = model.register_forward_pre_hook(peak.leave_out, with_kwargs=True)
     try:
-        with AttentionOp(_fused):
+        with AttentionOp(fused_attention):
             run(peak)
     finally:
         arguments.remove()
     return peak.bytes
-
-
-def _fused(op: Call, query: Tensor, key: Tensor, value: Tensor, *args: Any, **options: Any) -> Tensor:
-    """On the meta device attention is composed of simple operations, but on others it is one, that holds no map."""
-    rows, heads, queries, _ = query.shape
-    return query.new_empty(rows, queries, heads, value.shape[-1]).transpose(1, 2)

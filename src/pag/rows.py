@@ -92,6 +92,10 @@ class Rows:
 
         return mapped(one, value)
 
+    def on_each(self, value: Any) -> bool:
+        """Whether a value is a tensor of numbers with one entry for each row that the pipeline passed."""
+        return isinstance(value, Tensor) and value.is_floating_point() and value.shape[:1] == (self.normal,)
+
     def grow_list(self, name: str, value: Sequence[Any], groups: Sequence[str] = ()) -> list[Any]:
         """The same for a list with one item for each row, or for several rows in succession.
 

@@ -216,6 +216,10 @@ class Family:
             begin to differ, or ``None`` if they differ from the start.
         text_trunk: those parts of the trunk that the text goes through ahead of ``text_entry``.
         trunk_arguments: the row arguments that reach the other parts ahead of ``text_entry``.
+        read_in: of arguments that are read in some modules and nowhere else, what lists the paths of these, or nothing
+            if it is otherwise in a model.
+        taken_singly: row arguments that are lists of which ``forward`` takes one tensor after the other, and keeps
+            none.
         convention: how pipelines call it.
         conventions: by pipeline class name, where it is another.
         guess: whether the facts are read from the structure of a model that nobody knows: the first guided call then
@@ -255,6 +259,10 @@ class Family:
     text_entry: Callable[[nn.Module], str | None] = no_entry
     text_trunk: tuple[str, ...] = ()
     trunk_arguments: tuple[str, ...] = ()
+    read_in: Mapping[str, Callable[[nn.Module], Sequence[str]]] = field(
+        default_factory=dict[str, Callable[[nn.Module], Sequence[str]]]
+    )
+    taken_singly: tuple[str, ...] = ()
     convention: Convention = Convention()
     conventions: Mapping[str, Convention] = field(default_factory=dict[str, Convention])
     guess: bool = False

@@ -69,3 +69,8 @@ def channels_of(attention: Any) -> int:
             return int(projection.out_features)
     output = getattr(attention, "to_out", None)  # tells where one projection makes queries, keys and values
     return int(getattr(attention, "inner_dim", 0) or getattr(output, "in_features", 0))
+
+
+def projected_text(model: nn.Module) -> tuple[str, ...]:
+    """Where the text is read that goes through ``caption_projection`` first."""
+    return ("caption_projection",) if getattr(model, "caption_projection", None) is not None else ()

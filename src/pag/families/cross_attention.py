@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from pag.families._family import ROWS, Attending, Convention, Family
-from pag.families._sites import text_enters_at, transformer_sites
+from pag.families._sites import projected_text, text_enters_at, transformer_sites
 from pag.families.wan import SOURCE
 
 
@@ -39,6 +39,7 @@ PIXART = Family(
     trunk=("pos_embed", "caption_projection", "transformer_blocks"),
     text_entry=text_enters_at("transformer_blocks.0.attn2"),
     text_trunk=("caption_projection",),
+    read_in={"encoder_hidden_states": projected_text},
     trunk_arguments=("hidden_states", "timestep", "attention_mask", "added_cond_kwargs"),
     row_arguments=(*ROWS, "added_cond_kwargs"),
     variance=lambda model: model.config.out_channels == 2 * model.config.in_channels,
@@ -168,6 +169,7 @@ LATTE = Family(
     trunk=("caption_projection", "temporal_transformer_blocks", "transformer_blocks"),
     text_entry=text_enters_at("transformer_blocks.0.attn2"),
     text_trunk=("caption_projection",),
+    read_in={"encoder_hidden_states": projected_text},
     trunk_arguments=("hidden_states", "timestep"),
     row_arguments=ROWS,
     variance=lambda model: model.config.out_channels == 2 * model.config.in_channels,
@@ -203,6 +205,7 @@ ALLEGRO = Family(
     trunk=("pos_embed", "caption_projection", "transformer_blocks"),
     text_entry=text_enters_at("transformer_blocks.0.attn2"),
     text_trunk=("caption_projection",),
+    read_in={"encoder_hidden_states": projected_text},
     trunk_arguments=("hidden_states", "timestep", "attention_mask"),
     row_arguments=ROWS,
     frames=_allegro_frames,

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from pag.families._family import ROWS, Convention, Family
-from pag.families._sites import text_enters_at, transformer_sites
+from pag.families._sites import projected_text, text_enters_at, transformer_sites
 
 
 def frames(config: Any, call: Mapping[str, Any]) -> int:
@@ -66,6 +66,7 @@ LTX = Family(
     trunk=("proj_in", "time_embed", "caption_projection", "transformer_blocks"),
     text_entry=text_enters_at("transformer_blocks.0.attn2"),
     text_trunk=("caption_projection",),
+    read_in={"encoder_hidden_states": projected_text},
     trunk_arguments=("hidden_states", "timestep", "video_coords"),
     row_arguments=(*ROWS, "video_coords"),
     row_tables=("image_rotary_emb",),

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from pag.families._family import ROWS, Convention, Family
-from pag.families._sites import text_enters_at, transformer_sites
+from pag.families._sites import projected_text, text_enters_at, transformer_sites
 from pag.families.wan import SOURCE, frames
 from pag.layers import Site
 
@@ -36,6 +36,7 @@ SANA = Family(
     trunk=("patch_embed", "caption_projection", "caption_norm", "transformer_blocks"),
     text_entry=text_enters_at("transformer_blocks.0.attn2"),
     text_trunk=("caption_projection", "caption_norm"),
+    read_in={"encoder_hidden_states": projected_text},
     trunk_arguments=("hidden_states", "timestep", "guidance", "attention_mask"),
     row_arguments=(*ROWS, "controlnet_block_samples"),
     variance=lambda model: model.config.out_channels == 2 * model.config.in_channels,
@@ -62,6 +63,7 @@ SANA_VIDEO = Family(
     trunk=("patch_embedding", "caption_projection", "caption_norm", "transformer_blocks"),
     text_entry=text_enters_at("transformer_blocks.0.attn2"),
     text_trunk=("caption_projection", "caption_norm"),
+    read_in={"encoder_hidden_states": projected_text},
     trunk_arguments=("hidden_states", "timestep", "guidance", "attention_mask"),
     row_arguments=(*ROWS, "controlnet_block_samples"),
     frames=frames,

@@ -69,6 +69,15 @@ def text_entry(model: nn.Module) -> str | None:
     return next((path for path, module in _attentions(model) if module.is_cross_attention), None)
 
 
+def text_readers(model: nn.Module) -> list[str]:
+    """All cross-attentions, unless the text is projected or added to the timestep first, or an adapter reads it too."""
+    config: Any = model.config
+    projected = config.get("encoder_hid_dim_type") is not None or getattr(model, "encoder_hid_proj", None) is not None
+    if projected or config.get("addition_embed_type") not in (None, "text_time") or predicts_variance(model):
+        return []
+    return [path for path, module in _attentions(model) if module.is_cross_attention]
+
+
 def predicts_variance(model: nn.Module) -> bool:
     """Of all pipelines, those of DeepFloyd IF and Kandinsky 2 expect it, and they alone have added keys."""
     return any(has_added_keys(module) for module in model.modules())
@@ -136,6 +145,8 @@ UNET = Family(
     trunk=TRUNK,
     trunk_arguments=("sample", "timestep", "class_labels", "timestep_cond", "attention_mask"),
     text_entry=text_entry,
+    read_in={"encoder_hidden_states": text_readers},
+    taken_singly=("down_block_additional_residuals",),
     variance=predicts_variance,
     example=example,
     layers=("mid",),
