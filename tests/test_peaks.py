@@ -1,6 +1,7 @@
 """The memory of activations: counted on networks of full size, without weights."""
 
 from importlib import import_module
+from typing import Any
 
 import pytest
 import torch
@@ -73,7 +74,7 @@ def test_a_whole_step_takes_no_more_memory_than_one_with_a_row_more(name: str, c
     """
     key, _, controlled = name.partition(" with ")
     with torch.device("meta"):
-        made = MODELS[key][0]()
+        made: Any = MODELS[key][0]()
         model: nn.Module = type(made).from_config(made.config, sample_size=32).eval()
         net = ControlNetModel(cross_attention_dim=768).eval() if controlled else None
     family, rows = family_of(model), 2 if cfg else 1
@@ -85,7 +86,7 @@ def test_a_whole_step_takes_no_more_memory_than_one_with_a_row_more(name: str, c
         ours = peak_of_step(model, net, rows)
     finally:
         denoiser.detach()
-    assert 0.9 * theirs < ours <= theirs
+    assert 0.85 * theirs < ours <= theirs
 
 
 def test_what_is_lent_is_read_where_it_is_known_to_be_and_nowhere_else():
@@ -94,12 +95,15 @@ def test_what_is_lent_is_read_where_it_is_known_to_be_and_nowhere_else():
     assert stand_in.shape == (3, 5, 3)
     assert stand_in.isnan().all()
     assert stand_in.untyped_storage().nbytes() == text.element_size()
-    other = torch.zeros(3, 5, 3)
-    seen, same = lent.call(lambda *args: args, stand_in, other)
-    assert seen[:2].equal(text)
-    assert seen[2].equal(text[1])
-    assert same is other
-    assert lent.call(lambda value: value, stand_in[:2]) is text
+    for came in (stand_in, stand_in.clone()):  # an offload hook's copy
+        seen = lent.given(came)
+        assert seen[:2].equal(text)
+        assert seen[2].equal(text[1])
+    assert lent.given(stand_in[:2]).equal(text)
+    assert lent.given(stand_in.double()).dtype == torch.float64
+    for other in (torch.zeros(3, 5), None):
+        assert lent.given(other) is other
+    assert lent.given((stand_in, None))[0].equal(seen)
 
 
 def test_a_growing_list_makes_each_tensor_as_it_is_taken():

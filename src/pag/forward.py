@@ -50,8 +50,10 @@ class GuidedForward:
         readers = {name: paths for name, read_in in family.read_in.items() if (paths := read_in(model))}
         self.lendable = frozenset(readers)
         """Arguments that are read in some modules only, which get all their rows there."""
-        reading = dict.fromkeys(model.get_submodule(path) for paths in readers.values() for path in paths)
-        self._overrides = [Override(module, self._read, alike=True) for module in reading]
+        reading = [(name, model.get_submodule(path)) for name, paths in readers.items() for path in paths]
+        self._overrides = [
+            Override(module, partial(self._read, *_input(module, name)), alike=True) for name, module in reading
+        ]
         self._overrides += [Override(place.module, partial(self._perturb, place), alike=True) for place in self._places]
         known: dict[type, Arguments] = {}
 
@@ -142,8 +144,12 @@ class GuidedForward:
             self._stage = Stage.TEXT
         return self._share_rows(arguments, Stage.TEXT, original, *args, **kwargs)
 
-    def _read(self, original: Call, *args: Any, **kwargs: Any) -> Any:
-        return self._lent.call(original, *args, **kwargs)
+    def _read(self, position: int, name: str, original: Call, *args: Any, **kwargs: Any) -> Any:
+        if name in kwargs:
+            return original(*args, **{**kwargs, name: self._lent.given(kwargs[name])})
+        if len(args) <= position:
+            return original(*args, **kwargs)
+        return original(*args[:position], self._lent.given(args[position]), *args[position + 1 :], **kwargs)
 
     def _share_rows(self, arguments: Arguments, first: Stage, original: Call, *args: Any, **kwargs: Any) -> Any:
         return self._share(arguments, self._later(first), original, *args, **kwargs)
@@ -312,6 +318,13 @@ class _Operation:
 
 def _tokens(image: slice, shift: int, frames: int) -> Tokens:
     return Tokens(image, slice(image.start + shift, image.stop + shift), frames)
+
+
+def _input(module: nn.Module, name: str) -> tuple[int, str]:
+    """Position and name of the argument of a module for one of the network's: by the same name, or else the first."""
+    names = input_names(module)
+    position = names.index(name) if name in names else 0
+    return position, names[position]
 
 
 _kept: "weakref.WeakKeyDictionary[nn.Module, dict[tuple[Sequence[Site], str, bool], GuidedForward]]"

@@ -9,7 +9,6 @@ from typing import Any, final, overload
 import torch
 from torch import Tensor
 
-from pag.intercept import Call
 from pag.rows import mapped
 
 
@@ -61,12 +60,13 @@ class Lent:
         self._rows |= {normal.shape: lambda: normal, stand_in.shape: grow}
         return stand_in
 
-    def call(self, module: Call, *args: Any, **kwargs: Any) -> Any:
-        """Call a module with the rows in the places of stand-ins: with all, or where rows are shared those that are."""
-        if self._rows:
-            args, kwargs = mapped(self._given, (args, kwargs))
-        return module(*args, **kwargs)
+    def given(self, value: Any) -> Any:
+        """What was lent, for what came in its place: all rows, or where rows are shared those that are not perturbed.
+
+        It is known by its shape: an offload hook may have made a copy. And other tensors may be with it by now.
+        """
+        return mapped(self._given, value) if self._rows else value
 
     def _given(self, tensor: Tensor) -> Tensor:
-        make = None if any(tensor.stride()) else self._rows.get(tensor.shape)
-        return tensor if make is None else make()
+        make = self._rows.get(tensor.shape)
+        return tensor if make is None else make().to(tensor)
