@@ -18,6 +18,7 @@ from pag.layers import select
 from pag.lent import Growing, Lent
 from pag.meta import EqualRows, example_of, fused_attention
 from pag.perturbations import PERTURBATIONS, Attend, Tokens
+from pag.rows import Rows
 from tests.test_costs import MODELS
 
 
@@ -90,8 +91,8 @@ def test_a_whole_step_takes_no_more_memory_than_one_with_a_row_more(name: str, c
 
 
 def test_what_is_lent_is_read_where_it_is_known_to_be_and_nowhere_else():
-    lent, text = Lent(), torch.randn(2, 5, 3)
-    stand_in = lent.stand_in(text, 1, lambda: torch.cat([text, text[1:]]))
+    lent, text = Lent(Rows(1, ("uncond", "cond"))), torch.randn(2, 5, 3)
+    stand_in = lent.stand_in(text)
     assert stand_in.shape == (3, 5, 3)
     assert stand_in.isnan().all()
     assert stand_in.untyped_storage().nbytes() == text.element_size()

@@ -147,7 +147,7 @@ class GuidedDenoiser:
             return output, self._predictions(output)
         name = type(uncompiled(self._model)).__name__
         doubt = explained(name) if self._unchecked else nullcontext()
-        stage, lent = self._first_stage(rows, call.arguments), Lent()
+        stage, lent = self._first_stage(rows, call.arguments), Lent(run)
         grown = self._grown(rows, call, groups, lent)
         with doubt, self._stored(run, call.arguments), self._forward.running(run, stage, grown, lent):
             output = call(grown)
@@ -193,9 +193,8 @@ class GuidedDenoiser:
     def _grown(self, rows: Rows, call: _Forward, groups: Sequence[str], lent: Lent | None = None) -> dict[str, Any]:
         grown: dict[str, Any] = {}
         for name, value in call.arguments.items():
-            if lent is not None and name in self._forward.lendable and rows.on_each(value):
-                grow = partial(rows.grow, name, value, groups)
-                grown[name] = lent.stand_in(rows.grow(name, value, groups[:-1]), rows.size, grow)
+            if lent is not None and self._forward.lends(name) and rows.on_each(value):
+                grown[name] = lent.stand_in(rows.grow(name, value, groups[:-1]))
             else:
                 grown[name] = self._grow(rows, name, value, groups)
         return {**grown, **self._family.grow(call.arguments, rows.sources(groups))}

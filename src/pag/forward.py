@@ -11,7 +11,17 @@ from torch import Tensor, nn
 
 from pag.arguments import Arguments
 from pag.families import Attending, Family
-from pag.intercept import AttentionOp, Call, Override, input_names, install, native_call, processor_name, remove
+from pag.intercept import (
+    AttentionOp,
+    Call,
+    Override,
+    input_names,
+    install,
+    is_compiled,
+    native_call,
+    processor_name,
+    remove,
+)
 from pag.layers import Site
 from pag.lent import Lent
 from pag.perturbations import PERTURBATIONS, VALUES_ALONE, Attend, Tokens
@@ -43,13 +53,12 @@ class GuidedForward:
         self._perturbation = PERTURBATIONS[perturbation]
         self._rows: Rows | None = None
         self._call: Mapping[str, Any] = {}
-        self._lent = Lent()
+        self._lent: Lent | None = None
         self._stage = Stage.PARTED
         self._shares = False
         self._map_unneeded = False
         readers = {name: paths for name, read_in in family.read_in.items() if (paths := read_in(model))}
-        self.lendable = frozenset(readers)
-        """Arguments that are read in some modules only, which get all their rows there."""
+        self._around = {name: _within(model, paths) for name, paths in readers.items()}
         reading = [(name, model.get_submodule(path)) for name, paths in readers.items() for path in paths]
         self._overrides = [
             Override(module, partial(self._read, *_input(module, name)), alike=True) for name, module in reading
@@ -84,6 +93,14 @@ class GuidedForward:
         chosen = [module for module in modules if module not in needless and multiplies(module)]
         return [(module, Arguments(module, family)) for module in chosen]
 
+    def lends(self, name: str) -> bool:
+        """Whether an argument of the network is read in some modules only, which get all its rows there.
+
+        Blocks that are compiled by themselves get them at once: torch.compile would tell a stand-in from the rest, and
+        make graphs for both.
+        """
+        return name in self._around and not any(map(is_compiled, self._around[name]))
+
     def serves(self, other: "GuidedForward") -> bool:
         """Whether this one can do what the other would: step into the same modules."""
         mine, its = self._overrides, other._overrides
@@ -105,7 +122,7 @@ class GuidedForward:
         """
         for place in self._places:
             place.reached = False
-        self._lent = lent or Lent()
+        self._lent = lent
         with self._record.replayed() as replays, self._installed(rows, stage, call):
             self._shares = self._shares or replays
             yield
@@ -137,7 +154,7 @@ class GuidedForward:
             yield
         finally:
             remove(self._overrides)
-            self._rows, self._call, self._lent = None, {}, Lent()
+            self._rows, self._call, self._lent = None, {}, None
 
     def _enter_text(self, arguments: Arguments, original: Call, *args: Any, **kwargs: Any) -> Any:
         if self._stage == Stage.START and self._rows is not None:
@@ -145,11 +162,12 @@ class GuidedForward:
         return self._share_rows(arguments, Stage.TEXT, original, *args, **kwargs)
 
     def _read(self, position: int, name: str, original: Call, *args: Any, **kwargs: Any) -> Any:
-        if name in kwargs:
-            return original(*args, **{**kwargs, name: self._lent.given(kwargs[name])})
-        if len(args) <= position:
-            return original(*args, **kwargs)
-        return original(*args[:position], self._lent.given(args[position]), *args[position + 1 :], **kwargs)
+        lent = self._lent
+        if lent is not None and name in kwargs:
+            return original(*args, **{**kwargs, name: lent.given(kwargs[name])})
+        if lent is not None and position < len(args):
+            return original(*args[:position], lent.given(args[position]), *args[position + 1 :], **kwargs)
+        return original(*args, **kwargs)
 
     def _share_rows(self, arguments: Arguments, first: Stage, original: Call, *args: Any, **kwargs: Any) -> Any:
         return self._share(arguments, self._later(first), original, *args, **kwargs)
@@ -318,6 +336,13 @@ class _Operation:
 
 def _tokens(image: slice, shift: int, frames: int) -> Tokens:
     return Tokens(image, slice(image.start + shift, image.stop + shift), frames)
+
+
+def _within(model: nn.Module, paths: Sequence[str]) -> list[nn.Module]:
+    """Modules of a network with all that lie around them in it."""
+    steps = [path.split(".") for path in paths]
+    around = {".".join(names[: count + 1]) for names in steps for count in range(len(names))}
+    return [model.get_submodule(path) for path in sorted(around)]
 
 
 def _input(module: nn.Module, name: str) -> tuple[int, str]:

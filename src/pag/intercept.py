@@ -249,6 +249,11 @@ def uncompiled(model: nn.Module) -> nn.Module:
     return inner if isinstance(inner, nn.Module) else model
 
 
+def is_compiled(module: nn.Module) -> bool:
+    """Whether ``torch.compile`` wrapped a module, or compiled it in place."""
+    return uncompiled(module) is not module or vars(module).get("_compiled_call_impl") is not None
+
+
 def cache_of(model: nn.Module) -> str | None:
     """Name of the caching technique of diffusers that is on, which leaves layers out in some steps."""
     config = getattr(model, "_cache_config", None)

@@ -9,7 +9,7 @@ from typing import Any, final, overload
 import torch
 from torch import Tensor
 
-from pag.rows import mapped
+from pag.rows import Rows, Stage, mapped
 
 
 @final
@@ -43,30 +43,35 @@ class Growing(Sequence[Any]):
 
 @final
 class Lent:
-    """Arguments that are read in some modules only, which get their rows there, for as long as they run."""
+    """Arguments that are read in some modules only, which get their rows there, for as long as they run.
 
-    def __init__(self) -> None:
-        self._rows: dict[torch.Size, Callable[[], Tensor]] = {}
+    Args:
+        rows: the rows of the call.
+    """
 
-    def stand_in(self, normal: Tensor, size: int, grow: Callable[[], Tensor]) -> Tensor:
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self._normal: list[Tensor] = []  # no functions: torch.compile would trace anew for each new one
+
+    def stand_in(self, normal: Tensor) -> Tensor:
         """What the network gets in place of a tensor: its shape with all rows. Whoever else reads it gets NaN.
 
         Args:
             normal: the rows that are not perturbed.
-            size: how many are.
-            grow: makes all rows.
         """
-        stand_in = normal.new_full((), torch.nan).expand(len(normal) + size, *normal.shape[1:])
-        self._rows |= {normal.shape: lambda: normal, stand_in.shape: grow}
-        return stand_in
+        self._normal.append(normal)
+        return normal.new_full((), torch.nan).expand(self._rows.total, *normal.shape[1:])
 
     def given(self, value: Any) -> Any:
         """What was lent, for what came in its place: all rows, or where rows are shared those that are not perturbed.
 
         It is known by its shape: an offload hook may have made a copy. And other tensors may be with it by now.
         """
-        return mapped(self._given, value) if self._rows else value
+        return mapped(self._given, value)
 
     def _given(self, tensor: Tensor) -> Tensor:
-        make = self._rows.get(tensor.shape)
-        return tensor if make is None else make().to(tensor)
+        for normal in self._normal:
+            if tensor.shape[1:] == normal.shape[1:] and tensor.shape[:1] in ((self._rows.total,), normal.shape[:1]):
+                all_rows = len(tensor) == self._rows.total
+                return (self._rows.spread(normal, Stage.TEXT) if all_rows else normal).to(tensor)
+        return tensor
