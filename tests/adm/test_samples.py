@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+import pag
 from pag.adm import merge as merging
 from pag.adm.batches import to_bytes
 from pag.adm.classes import class_of_seed
@@ -260,6 +261,12 @@ def test_classes_are_functions_of_seeds(pipe: Any, tmp_path: Path):
     assert class_of_seed(tiny.pipeline(), "auto", wanted=False) == ("none", None)
 
 
+def test_a_name_of_two_classes_is_not_guessed():
+    cranes = pag.ADMPipeline(tiny.unet(classes=2), tiny.pipeline().scheduler, id2label={0: "crane", 1: "crane"})
+    with pytest.raises(UserError, match=r"'crane' is the name of several classes: 0 .*, 1 "):
+        class_of_seed(cranes, "crane", wanted=False)
+
+
 WRONG: dict[str, tuple[Callable[[Any, Path], object], str]] = {
     "folder": (lambda pipe, at: sample(pipe, at, SHORT), "is a folder"),
     "no npz": (lambda pipe, at: sample(pipe, at / "a.npy", SHORT), "should end in .npz"),
@@ -269,7 +276,7 @@ WRONG: dict[str, tuple[Callable[[Any, Path], object], str]] = {
     "shard": (lambda pipe, at: sample(pipe, at / "a.npz", SHORT, shard=(2, 2)), "the first is 0 and the last 1"),
     "shards": (lambda pipe, at: sample(pipe, at / "a.npz", SHORT, shard=(0, 8)), "cannot be made in 8 shards"),
     "class": (lambda pipe, at: sample(pipe, at / "a.npz", Samples(classes="5")), "from 0 to 4"),
-    "name": (lambda pipe, at: sample(pipe, at / "a.npz", Samples(classes="goldfisch")), "There is: goldfish"),
+    "name": (lambda pipe, at: sample(pipe, at / "a.npz", Samples(classes="goldfisch")), "Nearest: 'goldfish' (1)"),
     "no class": (lambda pipe, at: sample(pipe, at / "a.npz", Samples(classes="none")), "is given a class"),
     "classifier": (lambda pipe, at: sample(pipe, at / "a.npz", Samples(classifier_scale=1.0)), "needs a classifier"),
     "method": (lambda pipe, at: sample(pipe, at / "a.npz", Samples(perturbation="x")), "cannot guide this model so"),

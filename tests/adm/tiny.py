@@ -1,14 +1,14 @@
-"""Tiny random ADM models, and the least pipeline that samples can be made with."""
+"""Tiny random ADM models, and a pipeline that counts."""
 
-import inspect
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from diffusers import ConfigMixin, DDPMScheduler, DiffusionPipeline, ModelMixin, UNet2DModel
+from diffusers import ConfigMixin, DDIMScheduler, DDPMScheduler, ModelMixin, UNet2DModel
 from diffusers.configuration_utils import register_to_config
-from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
-from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
+
+import pag
 
 SIZE, CLASSES = 8, 5
 NAMES = {0: "tench, Tinca tinca", 1: "goldfish", 2: "great white shark", 3: "tiger shark", 4: "hammerhead"}
@@ -30,58 +30,48 @@ def unet(channels: int = 3, classes: int | None = None, seed: int = 0) -> Any:
     ).eval()
 
 
-class LeastPipeline(DiffusionPipeline):
-    """The part of the interface of `pag.ADMPipeline` that samples are made by."""
+def ddpm() -> Any:
+    return DDPMScheduler(variance_type="learned_range", timestep_spacing="linspace")
 
-    def __init__(self, unet: Any, scheduler: Any) -> None:
-        super().__init__()
-        self.register_modules(unet=unet, scheduler=scheduler)
-        self.id2label = NAMES
-        self.calls: list[int] = []
 
-    @torch.no_grad()
-    def __call__(
-        self,
-        num_images: int = 1,
-        class_labels: list[int] | None = None,
-        num_inference_steps: int = 25,
-        eta: float = 0.0,
-        generator: Any = None,
-        output_type: str = "pil",
-        callback_on_step_end: Any = None,
-    ) -> ImagePipelineOutput:
-        assert output_type == "pt"
-        config: Any = self.unet.config
-        scheduler: Any = self.scheduler
-        count = num_images if class_labels is None else len(class_labels)
-        self.calls.append(count)
-        size = (count, config.in_channels, config.sample_size, config.sample_size)
-        noisy: Any = randn_tensor(size, generator=generator, device=self.device, dtype=self.unet.dtype)
-        labels = None if class_labels is None else torch.tensor(class_labels)
-        scheduler.set_timesteps(num_inference_steps)
-        more = {"generator": generator, "eta": eta, "use_clipped_model_output": True}
-        known = inspect.signature(scheduler.step).parameters
-        for step, time in enumerate(scheduler.timesteps):
-            predicted: Any = self.unet(noisy, time, class_labels=labels).sample
-            if not isinstance(self.scheduler, DDPMScheduler):
-                predicted = predicted[:, : config.in_channels]
-            more = {name: value for name, value in more.items() if name in known}
-            noisy = scheduler.step(predicted, time, noisy, **more).prev_sample
-            if callback_on_step_end is not None:
-                callback_on_step_end(self, step, time, {"latents": noisy})
-        pictures: Any = (noisy / 2 + 0.5).clamp(0, 1)
-        return ImagePipelineOutput(images=pictures)
+def ddim() -> Any:
+    return DDIMScheduler(timestep_spacing="leading", steps_offset=0)
+
+
+def made(classes: int | None = None, scheduler: Any = None, channels: int = 3, **more: Any) -> Any:
+    pipe: Any = pag.ADMPipeline(unet(channels, classes), scheduler or ddim(), **more)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def seeds(*numbers: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(number) for number in numbers]
+
+
+def run(pipe: Any, **call: Any) -> Tensor:
+    return pipe(**{"num_inference_steps": 2, "output_type": "latent", "generator": seeds(0)} | call).images
+
+
+class CountingPipeline(pag.ADMPipeline):
+    """`pag.ADMPipeline`, and how many images each of its calls made."""
+
+    calls: ClassVar[list[int]] = []
+
+    def __call__(self, *args: Any, **call: Any) -> Any:
+        output = super().__call__(*args, **call)
+        self.calls.append(len(output.images))
+        return output
 
 
 def pipeline(channels: int = 3, classes: int | None = None, seed: int = 0) -> Any:
-    scheduler = DDPMScheduler(variance_type="learned_range", timestep_spacing="linspace")
-    pipe = LeastPipeline(unet(channels, classes, seed), scheduler)
+    pipe: Any = CountingPipeline(unet(channels, classes, seed), ddpm(), id2label=NAMES if classes else None)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
 def save(folder: Path, channels: int = 3, classes: int | None = None) -> Path:
-    pipeline(channels, classes).save_pretrained(folder)
+    pipe = pipeline(channels, classes)
+    pag.ADMPipeline(pipe.unet, pipe.scheduler, id2label=pipe.config.id2label).save_pretrained(folder)
     return folder
 
 

@@ -26,11 +26,6 @@ def adm_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.save(tmp_path_factory.mktemp("adm"), classes=tiny.CLASSES)
 
 
-@pytest.fixture(autouse=True)
-def _least_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ignore[reportUnusedFunction]
-    monkeypatch.setattr(pag, "ADMPipeline", tiny.LeastPipeline, raising=False)
-
-
 def arrays(file: Path) -> "dict[str, np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]":
     with np.load(file) as found:
         return dict(found)
@@ -85,7 +80,7 @@ def test_shards_and_merge(run: Run, adm_model: Path, tmp_path: Path):
 
 
 def test_interruption_tells_how_to_go_on(run: Run, adm_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    calls, call = [0], tiny.LeastPipeline.__call__
+    calls, call = [0], pag.ADMPipeline.__call__
 
     def interrupted(*args: object, **kwargs: object) -> object:
         calls[0] += 1
@@ -93,7 +88,7 @@ def test_interruption_tells_how_to_go_on(run: Run, adm_model: Path, tmp_path: Pa
             raise KeyboardInterrupt
         return call(*args, **kwargs)  # pyright: ignore
 
-    monkeypatch.setattr(tiny.LeastPipeline, "__call__", interrupted)
+    monkeypatch.setattr(pag.ADMPipeline, "__call__", interrupted)
     result = run("sample", "adm", adm_model, *FAST)
     assert result.exit_code == 130
     assert "2 of 5 images are kept: the same command goes on" in result.stderr
@@ -111,7 +106,7 @@ BAD = {
     "sampler": (("--sampler", "ddqm"), "unknown scheduler 'ddqm'. There is: dd"),
     "layer": (("--layers", "middle"), "'middle' matches nothing"),
     "scale": (("--classifier-scale", -1), "-1 is not a finite number"),
-    "classes": (("--classes", "99"), "no class 99: the model has 5, from 0 to 4"),
+    "classes": (("--classes", "99"), "There is no class 99: the model knows 5, from 0 to 4"),
     "speed": (("--speed", "slow"), "'slow' is not one of exact, fast"),
     "method": (("--perturbation", "sharp"), "cannot guide this model so"),
     "out": (("--out", "."), "--out . is a folder"),
@@ -150,11 +145,6 @@ def test_the_run_prints_its_commands(tmp_path: Path):
 
 
 COMMAND = f"""#!{sys.executable}
-import sys
-sys.path.insert(0, {str(ROOT)!r})
-import pag
-from tests.adm import tiny
-pag.ADMPipeline = tiny.LeastPipeline
 from pag.cli import app
 app()
 """
@@ -167,7 +157,7 @@ print("FID:", np.load(sys.argv[2])["arr_0"].shape[0])
 
 @pytest.fixture
 def small(adm_model: Path, tmp_path: Path) -> dict[str, object]:
-    """Settings of a run with a tiny model, the least pipeline, and an evaluator that counts."""
+    """Settings of a run with a tiny model, and an evaluator that counts."""
     command, evaluator = tmp_path / "pag", tmp_path / "evaluator.py"
     command.write_text(COMMAND)
     command.chmod(0o755)

@@ -17,8 +17,7 @@ from pag.adm.classes import Classes, class_of_seed
 from pag.adm.npz import Images, Labels
 from pag.generate.errors import UserError, mendable
 from pag.generate.sampler import OUT_OF_MEMORY
-from pag.generate.schedulers import scheduler_name
-from pag.pipelines.mixin import PAGMixin
+from pag.generate.schedulers import scheduler_name, seed_scheduler
 
 __all__ = ["Batches", "Samples", "to_bytes"]
 
@@ -95,7 +94,7 @@ class Batches:
                     speed=None if samples.speed == "exact" else samples.speed,
                     low_memory=low_memory,
                 )
-        if samples.classifier_scale > 0 and getattr(pipe, "classifier", None) is None:
+        if samples.classifier_scale > 0 and pipe.classifier is None:
             raise UserError(
                 "classifier guidance needs a classifier, which this model has none of: leave its scale at 0"
             )
@@ -125,8 +124,7 @@ class Batches:
         asked = len(images)
         images = range(images.start, images.start + max(rows, asked))
         seeds = [self._samples.seed + index for index in images]
-        if hasattr(self._pipe.scheduler, "noise_sampler_seed"):  # it draws its noise itself, without the generators
-            self._pipe.scheduler.noise_sampler_seed = seeds
+        seed_scheduler(self._pipe.scheduler, seeds)
         with (
             mendable(OUT_OF_MEMORY.replace(", smaller ones", ""), torch.OutOfMemoryError),
             mendable("the model refuses these settings", ValueError),
@@ -150,7 +148,7 @@ class Batches:
         call |= {"num_images": len(seeds)} if labels is None else {"class_labels": labels.tolist()}
         call |= {"classifier_scale": how.classifier_scale} if how.classifier_scale > 0 else {}
         # The guide around the call does it, which knows every perturbation.
-        return call | ({"pag_scale": 0.0} if isinstance(self._pipe, PAGMixin) else {})
+        return call | {"pag_scale": 0.0}
 
     def _after_step(self, images: int) -> Any:
         def report(pipe: Any, _step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
@@ -200,7 +198,7 @@ def to_bytes(images: Float[Tensor, "images channels height width"]) -> Images:
 def _fingerprint(pipe: Any) -> str:
     """Of names, shapes and some of the values: another training, or another model, is told; where it lies is not."""
     digest = hashlib.sha256()
-    for part in (pipe.unet, getattr(pipe, "classifier", None)):
+    for part in (pipe.unet, pipe.classifier):
         for name, tensor in [] if part is None else part.state_dict().items():
             values = tensor.detach().flatten()[:SAMPLED].float().cpu().numpy()
             digest.update(f"{name} {tuple(tensor.shape)} ".encode() + values.tobytes())

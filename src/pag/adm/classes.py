@@ -1,10 +1,11 @@
 """Which class an image is of: a function of its seed alone, as its noise is."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from pag.generate.errors import UserError, nearest_first
+from pag.adm.labels import label_ids
+from pag.generate.errors import UserError, mendable
 
 __all__ = ["Classes", "class_of_seed"]
 
@@ -26,8 +27,8 @@ def class_of_seed(pipe: Any, classes: Classes, wanted: bool) -> tuple[str, Calla
     Raises:
         UserError: there is no such class, the model has none, or it needs one.
     """
-    count = _count(pipe)
-    needed = wanted or _conditional(pipe)
+    count: int | None = pipe.num_classes
+    needed = wanted or pipe.unet.config.num_class_embeds is not None
     way = ("random" if needed else "none") if classes == "auto" else classes
     if way == "none":
         if needed:
@@ -39,10 +40,7 @@ def class_of_seed(pipe: Any, classes: Classes, wanted: bool) -> tuple[str, Calla
         return "random", lambda seed: _random(seed, count)
     if way == "balanced":
         return "balanced", lambda seed: seed % count
-    names = [word.strip() for word in way.split(",") if word.strip()] if isinstance(way, str) else way
-    labels = [_label(pipe, name, count) for name in names]
-    if not labels:
-        raise UserError(f"no class is named. There is: {', '.join(WAYS)}, or a list of classes")
+    labels = _labels(pipe, way, count)
     return ",".join(str(label) for label in labels), lambda seed: labels[seed % len(labels)]
 
 
@@ -52,33 +50,10 @@ def _random(seed: int, count: int) -> int:
     return int.from_bytes(digest[:8], "big") % count
 
 
-def _conditional(pipe: Any) -> bool:
-    return getattr(pipe.unet.config, "num_class_embeds", None) is not None
-
-
-def _count(pipe: Any) -> int | None:
-    if _conditional(pipe):
-        return int(pipe.unet.config.num_class_embeds)
-    classifier: Any = getattr(pipe, "classifier", None)
-    found = [getattr(getattr(classifier, "config", None), name, None) for name in ("num_classes", "out_channels")]
-    return next((int(count) for count in found if count is not None), None)
-
-
-def _label(pipe: Any, name: int | str, count: int) -> int:
-    text = str(name)
-    if text.lstrip("-").isdigit():
-        if not 0 <= int(text) < count:
-            raise UserError(f"no class {text}: the model has {count}, from 0 to {count - 1}")
-        return int(text)
-    names = _names(pipe)
-    if text.lower() not in names:
-        near = ", ".join(nearest_first(text, sorted(names))[:3]) or "numbers only"
-        raise UserError(f"no class {text!r}. There is: {near}")
-    return names[text.lower()]
-
-
-def _names(pipe: Any) -> dict[str, int]:
-    """Labels by each of their names."""
-    known = cast("Mapping[int | str, str]", getattr(pipe, "id2label", None) or getattr(pipe, "labels", None) or {})
-    pairs = [(name.strip().lower(), int(label)) for label, names in known.items() for name in names.split(",")]
-    return dict(reversed(pairs))
+def _labels(pipe: Any, chosen: str | Sequence[int | str], count: int) -> list[int]:
+    words = [word.strip() for word in chosen.split(",") if word.strip()] if isinstance(chosen, str) else list(chosen)
+    if not words:
+        raise UserError(f"no class is named. There is: {', '.join(WAYS)}, or a list of classes")
+    labels = [int(word) if isinstance(word, str) and word.lstrip("-").isdigit() else word for word in words]
+    with mendable(f"cannot take the classes {chosen!r}", ValueError, TypeError):
+        return label_ids(labels, pipe.id2label, count)

@@ -16,6 +16,7 @@ from pag.adm.files import read_weights
 from pag.adm.layout import read_layout
 from pag.adm.pipeline import ADMPipeline
 from pag.adm.published import UNKNOWN, Settings, settings_of
+from pag.adm.samplers import DDIM
 from pag.generate.errors import UserError, mendable
 
 __all__ = ["convert"]
@@ -98,10 +99,7 @@ def _scheduler(settings: Settings) -> DDIMScheduler:
         beta_start=1e-4,
         beta_end=0.02,
         beta_schedule=_BETAS[settings.schedule or "linear"],
-        clip_sample=True,
-        set_alpha_to_one=True,
-        steps_offset=0,
-        timestep_spacing="leading",
+        **DDIM,
     )
 
 

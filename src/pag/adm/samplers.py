@@ -7,7 +7,15 @@ from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
 from pag.generate.schedulers import use_scheduler
 
-__all__ = ["use_sampler"]
+__all__ = ["DDIM", "use_sampler"]
+
+DDIM: dict[str, Any] = {
+    "timestep_spacing": "leading",
+    "steps_offset": 0,
+    "set_alpha_to_one": True,
+    "clip_sample": True,
+}
+"""Settings with which diffusers' DDIM takes the steps of the original's."""
 
 
 def use_sampler(pipe: Any, name: str) -> None:
@@ -24,13 +32,7 @@ def use_sampler(pipe: Any, name: str) -> None:
     """
     config: Any = pipe.scheduler.config
     if name.lower() == "ddim":
-        leading: dict[str, Any] = {
-            "timestep_spacing": "leading",
-            "steps_offset": 0,
-            "set_alpha_to_one": True,
-            "clip_sample": True,
-        }
-        pipe.scheduler = DDIMScheduler.from_config(config, **leading)
+        pipe.scheduler = DDIMScheduler.from_config(config, **DDIM)
     elif name.lower() == "ddpm":
         learned = pipe.unet.config.out_channels == 2 * pipe.unet.config.in_channels
         variance: dict[str, Any] = {"variance_type": "learned_range"} if learned else {}

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from pag.generate.errors import mendable
+from pag.generate.schedulers import seed_scheduler
 from pag.generate.settings import Picture
 
 __all__ = ["Drawn", "draw"]
@@ -48,8 +49,7 @@ def draw(
         UserError: the model refuses the settings.
     """
     for group in _batches(pictures, batch):
-        if hasattr(pipe.scheduler, "noise_sampler_seed"):  # it draws its noise itself, without the generators
-            pipe.scheduler.noise_sampler_seed = [picture.seed for picture in group]
+        seed_scheduler(pipe.scheduler, [picture.seed for picture in group])
         with (
             mendable(OUT_OF_MEMORY, torch.OutOfMemoryError),
             mendable("the model refuses these settings", ValueError),

@@ -1,11 +1,12 @@
 """Short names for diffusers' schedulers, and swapping one for another."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from pag.generate.errors import UserError, mendable, nearest_first
 
-__all__ = ["scheduler_name", "scheduler_names", "use_scheduler"]
+__all__ = ["scheduler_name", "scheduler_names", "seed_scheduler", "use_scheduler"]
 
 
 FILLER = re.compile(r"Scheduler$|Discrete")
@@ -47,6 +48,12 @@ def use_scheduler(pipe: Any, name: str) -> None:
     if chosen is not type(pipe.scheduler):
         with mendable(f"the scheduler {name!r} cannot run this model", ImportError, ValueError, NotImplementedError):
             pipe.scheduler = chosen.from_config(pipe.scheduler.config)
+
+
+def seed_scheduler(scheduler: Any, seeds: Sequence[int]) -> None:
+    """Tell the seeds of the images to a scheduler that draws its noise itself, without the generators."""
+    if hasattr(scheduler, "noise_sampler_seed"):
+        scheduler.noise_sampler_seed = list(seeds)
 
 
 def _compatible(scheduler: Any) -> dict[str, type[Any]]:
