@@ -132,7 +132,7 @@ PLAIN = Family(
     layers=("mid",),
     layers_of=adm_layers,
     scale=3.0,
-    source=_BY_ANALOGY.format("the middle layer"),
+    source="ADM: its authors' four layers, arXiv 2403.17377; others: the middle layer, by analogy",
     convention=unet.NO_CFG,
     conventions={"ConsistencyModelPipeline": Convention(("cond",), log_sigma=True)},
 )
