@@ -37,7 +37,7 @@ NUM=${NUM:-50000}
 STEPS=${STEPS:-250}
 SEED=${SEED:-0}
 # The authors' input_blocks.14.1, input_blocks.16.1, input_blocks.17.1 and middle_block.1.
-LAYERS=${LAYERS:-down_blocks.4.attentions.1,down_blocks.5.attentions.0,down_blocks.5.attentions.1,mid}
+LAYERS=${LAYERS:-input_blocks.14.1,input_blocks.16.1,input_blocks.17.1,middle_block.1}
 ROWS=${ROWS:-uncond-none uncond-sag uncond-pag cond-none cond-sag cond-pag}
 # The name of the perturbation that computes SAG (pag sample adm --perturbation); without one its rows are left out.
 SAG=${SAG:-}
