@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
 import pag
 from benchmarks import models
 from benchmarks.subject import Setting, Subject
-from pag.intercept import PeakMemory
+from pag.counters import PeakMemory
 
 Call = Callable[[], Tensor]
 NONE, CFG, PAG, BOTH = KINDS = ("no guidance", "CFG", "PAG", "CFG + PAG")

@@ -13,7 +13,7 @@ ORDER = (
     ("reuse",),
     ("guidance", "layers", "processors"),
     ("families",),
-    ("intercept", "outputs", "rows", "trust"),
+    ("counters", "intercept", "outputs", "rows", "trust"),
     ("arguments", "lent", "sharing"),
     ("record",),
     ("caller", "forward"),

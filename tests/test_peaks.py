@@ -10,10 +10,11 @@ from diffusers import ControlNetModel
 from torch import nn
 
 import pag
+from pag.counters import PeakMemory
 from pag.denoiser import GuidedDenoiser
 from pag.families import controlnet_example, family_of
 from pag.guidance import Guidance
-from pag.intercept import AttentionOp, PeakMemory, running_on_meta
+from pag.intercept import AttentionOp, running_on_meta
 from pag.layers import select
 from pag.lent import Growing, Lent
 from pag.meta import EqualRows, example_of, fused_attention

@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any, final
 
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from pag.controlnets import SharedControlNet, sharing_controlnets
+from pag.counters import Operations
 from pag.families import Attending, Family, controlnet_example
 from pag.guidance import Guidance
 from pag.intercept import (
@@ -129,18 +129,18 @@ def _control_cost(
         share_rows: whether equal rows are computed once.
     """
     parts = [part for name in family.trunk if (part := getattr(net, name, None)) is not None]
-    counter, shared = FlopCounterMode(display=False), 0
+    counter, shared = Operations(), 0
 
     def shares(original: Call, *args: Any, **kwargs: Any) -> Any:
         nonlocal shared
-        before = counter.get_total_flops()
+        before = counter.count
         output = original(*args, **kwargs)
-        shared += counter.get_total_flops() - before
+        shared += counter.count - before
         return output
 
     def enter_text(original: Call, *args: Any, **kwargs: Any) -> Any:
         nonlocal shared
-        shared = counter.get_total_flops()
+        shared = counter.count
         return original(*args, **kwargs)
 
     entry = family.text_entry(net)
@@ -151,17 +151,17 @@ def _control_cost(
         run_on_meta(net, controlnet_example(net, denoiser(1), 1), counter)
     finally:
         remove(overrides)
-    total = counter.get_total_flops()
+    total = counter.count
     if not (cfg and share_rows):
         return Cost(total, 3 if cfg else 2, 1 + int(cfg) * (1 - shared / total), 1 + int(cfg))
     control = SharedControlNet(net, family, Guidance(), EqualRows(cfg))
     control.attach()
     try:
-        counter = FlopCounterMode(display=False)
+        counter = Operations()
         run_on_meta(net, controlnet_example(net, denoiser(2), 2), counter)
     finally:
         control.detach()
-    return Cost(total, 3, 2 - shared / total, counter.get_total_flops() / total)
+    return Cost(total, 3, 2 - shared / total, counter.count / total)
 
 
 def layer_costs(pipe_or_model: Any) -> list[LayerCost]:
@@ -203,7 +203,7 @@ def _traced(model: nn.Module, family: Family, sites: Sequence[Site]) -> "_Trace"
         run_on_meta(model, example, seen.counter)
     finally:
         remove(overrides)
-    seen.total = seen.counter.get_total_flops()
+    seen.total = seen.counter.count
     return seen
 
 
@@ -218,7 +218,7 @@ class _Trace:
     """
 
     def __init__(self, model: nn.Module, family: Family, call: dict[str, Any]) -> None:
-        self.counter = FlopCounterMode(display=False)
+        self.counter = Operations()
         self.total = 0
         self.before_text = 0
         self._on_text = 0
@@ -249,14 +249,14 @@ class _Trace:
 
     def enter_text(self, original: Call, *args: Any, **kwargs: Any) -> Any:
         """Answer for the module at which the text enters."""
-        self.before_text = self.before_text or self.counter.get_total_flops() - self._on_text
+        self.before_text = self.before_text or self.counter.count - self._on_text
         return original(*args, **kwargs)
 
     def text(self, original: Call, *args: Any, **kwargs: Any) -> Any:
         """Answer for what the text goes through before it enters."""
-        before = self.counter.get_total_flops()
+        before = self.counter.count
         output = original(*args, **kwargs)
-        self._on_text += self.counter.get_total_flops() - before
+        self._on_text += self.counter.count - before
         return output
 
     def makers(self, site: Site) -> list[nn.Module]:
@@ -267,9 +267,9 @@ class _Trace:
         """What answers for it: perturbed rows need neither where the image's tokens are alone."""
 
         def count(original: Call, *args: Any, **kwargs: Any) -> Any:
-            before = self.counter.get_total_flops()
+            before = self.counter.count
             output = original(*args, **kwargs)
-            self._makers[site.path] += self.counter.get_total_flops() - before
+            self._makers[site.path] += self.counter.count - before
             return output
 
         return count
@@ -291,14 +291,14 @@ class _Trace:
     def _attend(
         self, site: Site, inputs: dict[str, Any], op: Call, query: Tensor, key: Tensor, *args: Any, **options: Any
     ) -> Tensor:
-        before, left_out = self.counter.get_total_flops(), self._left_out[site.path]
+        before, left_out = self.counter.count, self._left_out[site.path]
         self._ahead.setdefault(site.path, before)
         output = op(query, key, *args, **options)  # which may call another one
         self.tokens[site.path] = query.shape[-2]
         map_of_image = self._image(site, inputs, query, key) ** 2 / (query.shape[-2] * key.shape[-2])
         if map_of_image < 1:
             self._makers[site.path] = 0
-        self._left_out[site.path] = left_out + map_of_image * (self.counter.get_total_flops() - before)
+        self._left_out[site.path] = left_out + map_of_image * (self.counter.count - before)
         return output
 
     def _image(self, site: Site, inputs: dict[str, Any], query: Tensor, key: Tensor) -> int:
@@ -310,6 +310,6 @@ class _Trace:
 
 
 def _executed(model: nn.Module, family: Family, sites: Sequence[Site], cfg: bool, share_rows: bool) -> int:
-    counter = FlopCounterMode(display=False)
+    counter = Operations()
     guided_on_meta(model, family, sites, cfg, Guidance(share_rows=share_rows), counter)
-    return counter.get_total_flops()
+    return counter.count

@@ -4,22 +4,19 @@ import copy
 import functools
 import inspect
 import sys
-import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from threading import RLock
-from typing import Any, cast, final
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from diffusers.models import attention_processor
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry, attention_backend  # pyright: ignore
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-from torch import Tensor, UntypedStorage, nn
+from torch import Tensor, nn
 from torch.nn.attention import flex_attention
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from pag.processors import REPLACEMENTS, SPARSE, block_sparse
 
@@ -343,41 +340,3 @@ def running_on_meta() -> Generator[None]:
             yield
     finally:
         torch.autocast, flex_attention.flex_attention = plain
-
-
-@final
-class PeakMemory(TorchDispatchMode):
-    """Counts the bytes of tensors that are made inside this context, on any device.
-
-    Attributes:
-        bytes: the most that were alive at once.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bytes = self._alive = 0
-        self._counted: weakref.WeakKeyDictionary[UntypedStorage, Any] = weakref.WeakKeyDictionary()
-
-    def leave_out(self, module: nn.Module, *arguments: Any) -> None:
-        """A hook: do not count what a module is called with."""
-        for storage in _storages(arguments):
-            if free := self._counted.get(storage):
-                free()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        # What an operation is given and was not made here belongs to somebody else, and so do its views.
-        others = [storage for storage in _storages((args, kwargs)) if storage not in self._counted]
-        output = func(*args, **(kwargs or {}))
-        for storage in _storages(output):
-            if storage not in self._counted and storage not in others:
-                self._alive += storage.nbytes()
-                self._counted[storage] = weakref.finalize(storage, self._free, storage.nbytes())
-        self.bytes = max(self.bytes, self._alive)
-        return output
-
-    def _free(self, size: int) -> None:
-        self._alive -= size
-
-
-def _storages(value: Any) -> list[UntypedStorage]:
-    return [leaf.untyped_storage() for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]

@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import nn
 
+from pag.counters import PeakMemory
 from pag.guidance import Guidance
-from pag.intercept import AttentionOp, PeakMemory
+from pag.intercept import AttentionOp
 from pag.layers import Layers, automatic, select
 from pag.meta import example_of, fused_attention, guided_on_meta, on_meta, run_on_meta
 
