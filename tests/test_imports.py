@@ -9,13 +9,13 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "pag"
 
 ORDER = (
-    ("combine", "schedule", "perturbations", "catalog"),
+    ("combine", "schedule", "noise", "perturbations", "catalog"),
     ("reuse",),
     ("guidance", "layers", "processors"),
     ("families",),
     ("counters", "intercept", "outputs", "rows", "trust"),
-    ("arguments", "lent", "sharing"),
-    ("record",),
+    ("arguments", "degraded", "lent", "operation", "sharing"),
+    ("record", "protocol"),
     ("caller", "forward"),
     ("denoiser", "controlnets"),
     ("meta",),
@@ -33,7 +33,7 @@ ORDER = (
 RANK = {part: rank for rank, parts in enumerate(ORDER) for part in parts}
 
 # These know tensors at most: no model, no pipeline.
-PURE = ("combine", "schedule", "reuse", "perturbations", "guidance", "layers", "processors", "outputs", "rows")
+PURE = ("combine", "schedule", "noise", "reuse", "perturbations", "guidance", "layers", "processors", "outputs", "rows")
 
 FILES = sorted(SOURCE.rglob("*.py"))
 

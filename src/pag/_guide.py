@@ -11,11 +11,13 @@ from torch import nn
 from pag.caller import PipelineCaller
 from pag.controlnets import SharedControlNet, sharing_controlnets
 from pag.costs import Cost, cost
+from pag.degraded import check_input, recommended
 from pag.denoiser import GuidedDenoiser
 from pag.families import Family, denoiser_of, denoisers_of, family_of
 from pag.guidance import Guidance
 from pag.intercept import uncompiled
 from pag.layers import Layers, Site, automatic, select
+from pag.perturbations import INPUT_PERTURBATIONS
 from pag.reuse import Reuse, reuse_of
 
 # Weak on both sides: a guided network that is dropped takes its guide along, for which it is held by the network.
@@ -43,7 +45,10 @@ def _part(name: str, model: nn.Module, guidance: Guidance, layers: Layers | None
     inner = uncompiled(model)
     family = family_of(inner)
     wanted = next((given for given in (layers, guidance.layers) if not automatic(given)), None)
-    sites = select(family.sites(inner), family.recommended(inner) if wanted is None else wanted)
+    chosen = recommended(inner, family, guidance.perturbation) if wanted is None else wanted
+    sites = select(family.sites(inner), chosen)
+    if guidance.perturbation in INPUT_PERTURBATIONS:
+        check_input(inner, family, sites, guidance.perturbation)
     return _Part(name, model, family, sites, "uncond" if name.startswith("unconditional") else None)
 
 
@@ -149,7 +154,9 @@ class Guide:
     @cached_property
     def cost(self) -> Cost:
         """What a step costs with classifier-free guidance off; with it on, one forward more at the most."""
-        return cost(self._pipe, self.guidance.layers, cfg=False, share_rows=self.guidance.share_rows)
+        settings = self.guidance
+        how = settings.perturbation
+        return cost(self._pipe, settings.layers, cfg=False, share_rows=settings.share_rows, perturbation=how)
 
     def __repr__(self) -> str:
         if self._parts[0].family.example is None:
@@ -186,14 +193,16 @@ def guide(
 
     Args:
         pipe: a diffusers pipeline. It is not changed; its denoiser is guided while the result is attached.
-        scale: s in ``guided + s·(c − ĉ)``, 0 (off) or more. Default: the one recommended for the family.
+        scale: s in ``guided + s·(c − ĉ)``, 0 (off) or more. Default: the one recommended for the family, 0.75 of SAG.
         layers: names of self-attention layers in any spelling of :mod:`pag.layers`, or a predicate of a
             :class:`~pag.layers.Site`. ``"auto"``, the default: those recommended for the family (``"mid"`` for U-Nets).
             Of a pipeline with several denoisers, the same layers of each.
         start: progress at which guidance begins, 0 at pure noise and 1 at the clean image.
         stop: progress at which guidance ends.
         adaptive_scale: a in ``max(0, s − a·(1000 − t))``; 0 keeps the scale constant.
-        perturbation: name of the method.
+        perturbation: name of the method: ``"identity"`` is PAG, ``"frame_identity"`` the same within each frame of a
+            video, ``"sag"`` self-attention guidance (arXiv 2210.00939), which blurs the predicted image where one layer
+            looks, and predicts once more.
         share_rows: compute equal rows once (exact).
         low_memory: run the perturbed rows after the others, which leave them what both have in common: exact, with as
             many operations, for less memory (see :func:`pag.memory`).
@@ -213,7 +222,8 @@ def guide(
         ...     image = pipe("a corgi", guidance_scale=5.0).images[0]
     """
     if scale is None:
-        scale = family_of(uncompiled(denoiser_of(pipe))).scale
+        method = INPUT_PERTURBATIONS.get(perturbation)
+        scale = family_of(uncompiled(denoiser_of(pipe))).scale if method is None else method.scale
     guidance = Guidance(
         scale,
         None,

@@ -18,6 +18,7 @@ from pag.families import family_of
 from pag.guidance import Guidance
 from pag.intercept import Call, Override, held_by_callers, uncompiled
 from pag.layers import automatic, select
+from pag.noise import Level
 from pag.outputs import predictions_of, with_predictions
 from pag.reuse import Deltas, Reuse
 from pag.rows import Rows
@@ -339,6 +340,10 @@ class _Branch:
     def progress(self, timestep: Tensor | float | int) -> float:
         """The guider itself knows when it is on."""
         return 0.0
+
+    def level(self, timestep: Tensor | float | int) -> Level:
+        """Only methods ask for it that perturb the input, which no guider does."""
+        raise NotImplementedError
 
     def shares(self, deltas: list[Tensor]) -> list[Tensor]:
         """Nothing is added to the prompt's prediction; the difference is kept."""

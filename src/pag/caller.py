@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Hashable, Mapping
 from numbers import Real
-from typing import Any, Protocol, final
+from typing import Any, final
 
 import torch
 from diffusers.guiders import ClassifierFreeGuidance
@@ -11,50 +11,9 @@ from torch import Tensor
 
 from pag.families import Convention
 from pag.intercept import is_part, running_pipeline
+from pag.noise import Level, level_of, share_of_steps
 from pag.reuse import Deltas, Reuse
 from pag.rows import Rows, halves_equal
-
-
-class Caller(Protocol):
-    """What a guided call asks of whoever calls the denoiser."""
-
-    def rows(self, sample: Any, role: str | None) -> Rows:
-        """The row groups of this call, which begins now."""
-        ...
-
-    def starts_equal(self, rows: Rows, inputs: list[Any]) -> bool:
-        """Whether all groups get the same inputs, but for the text."""
-        ...
-
-    def progress(self, timestep: Tensor | float | int) -> float:
-        """Where the run is, from 0 at pure noise to 1 at the clean image."""
-        ...
-
-    def shares(self, deltas: list[Tensor]) -> list[Tensor]:
-        """What is added to the rows of the prompt in a call without other rows, of ``δ = s·(c − ĉ)``."""
-        ...
-
-    def owed(self) -> list[Tensor] | None:
-        """What is added to the rows of a call without the prompt's rows, or None."""
-        ...
-
-    def deltas(self, key: Hashable = None) -> Deltas | None:
-        """What is kept of the run's deltas, if they are reused.
-
-        Args:
-            key: in a call with the prompt's rows, what must have stayed as it is.
-        """
-        ...
-
-    @property
-    def guidance_scale(self) -> float | None:
-        """g, if the caller is known to compute ``u + g·(c − u)`` from it."""
-        ...
-
-    @property
-    def guidance_rescale(self) -> float:
-        """How much the result is rescaled towards the standard deviation of the prompt's prediction."""
-        ...
 
 
 @final
@@ -345,14 +304,34 @@ class PipelineCaller(threading.local):
         scheduler = self._scheduler
         config = scheduler.config
         if self._convention.log_sigma or "sigma_data" in config or config.get("timestep_type") == "continuous":
-            return _share_of_steps(scheduler)
+            return share_of_steps(scheduler)
+        done = self._time(timestep) / config.num_train_timesteps
+        return done if config.get("invert_sigmas") else 1.0 - done
+
+    def level(self, timestep: Tensor | float | int) -> Level:
+        """How much of the sample of this call is noise.
+
+        Raises:
+            TypeError: if the scheduler does not tell, or the pipeline calls for the negative prompt by itself.
+        """
+        if self._convention.calls and self._declared is not False:
+            raise TypeError(
+                f"{type(self._pipe).__name__} calls its denoiser once for each prompt, but methods that perturb what "
+                "the network gets need the negative prompt's prediction in the prompt's call. Switch classifier-free "
+                "guidance off, or take perturbation='identity'."
+            )
+        return self._level(timestep)  # pyright: ignore
+
+    # The time is another one in each step, for which nothing must be traced anew.
+    @torch.compiler.disable  # pyright: ignore[reportUntypedFunctionDecorator, reportArgumentType]
+    def _level(self, timestep: Any) -> Any:
+        return level_of(self._scheduler, self._time(timestep))
+
+    def _time(self, timestep: Tensor | float | int) -> float:
         now = self._locals.get("t")
         if not isinstance(now, Tensor | float | int):
             now = timestep
-        if isinstance(now, Tensor):
-            now = self._known_time(now)  # pyright: ignore
-        done = float(now) / config.num_train_timesteps
-        return done if config.get("invert_sigmas") else 1.0 - done
+        return float(self._known_time(now) if isinstance(now, Tensor) else now)  # pyright: ignore
 
     # Addresses in memory cannot be traced.
     @torch.compiler.disable  # pyright: ignore[reportUntypedFunctionDecorator, reportArgumentType]
@@ -379,13 +358,3 @@ class PipelineCaller(threading.local):
     def guidance_rescale(self) -> float:
         """The pipeline's own rescaling towards the standard deviation of the prompt's prediction."""
         return float(self._value("guidance_rescale") or 0.0)
-
-
-def _share_of_steps(scheduler: Any) -> float:
-    """How many of the steps are done."""
-    index = scheduler.step_index
-    if index is None:
-        index = getattr(scheduler, "begin_index", None) or 0
-    steps = len(scheduler.timesteps)
-    # Some schedulers list the end of the last step too; those that take a step in several parts list the parts.
-    return index / (min(steps, scheduler.num_inference_steps or steps) if scheduler.order == 1 else steps)

@@ -6,11 +6,11 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from pag.caller import Caller
 from pag.families import Family, controlnet_family, controlnets_of
 from pag.forward import guided_forward
 from pag.guidance import Guidance
 from pag.intercept import Call, Takeover, input_names, uncompiled
+from pag.protocol import Caller
 from pag.rows import Rows, Stage
 
 # Two pipelines that are guided may have one ControlNet. Stepping in once serves both.

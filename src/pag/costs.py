@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pag.controlnets import SharedControlNet, sharing_controlnets
 from pag.counters import Operations
+from pag.degraded import recommended
 from pag.families import Attending, Family, controlnet_example
 from pag.guidance import Guidance
 from pag.intercept import (
@@ -25,6 +26,7 @@ from pag.intercept import (
 )
 from pag.layers import Layers, Site, automatic, select
 from pag.meta import EqualRows, example_of, guided_on_meta, on_meta, run_on_meta
+from pag.perturbations import INPUT_PERTURBATIONS
 from pag.sharing import query_and_key_makers
 
 
@@ -74,7 +76,14 @@ class LayerCost:
     recommended: bool
 
 
-def cost(pipe_or_model: Any, layers: Layers | None = None, *, cfg: bool = True, share_rows: bool = True) -> Cost:
+def cost(
+    pipe_or_model: Any,
+    layers: Layers | None = None,
+    *,
+    cfg: bool = True,
+    share_rows: bool = True,
+    perturbation: str = "identity",
+) -> Cost:
     """Count the operations of one guided step at the size that the model was trained for.
 
     Args:
@@ -83,13 +92,14 @@ def cost(pipe_or_model: Any, layers: Layers | None = None, *, cfg: bool = True, 
         layers: the layers to perturb; default: those recommended for the family.
         cfg: whether classifier-free guidance is on.
         share_rows: whether equal rows are computed once.
+        perturbation: name of the method. One that perturbs the input takes a whole forward more.
 
     Raises:
-        ValueError: if a layer does not exist.
+        ValueError: if a layer or a method does not exist.
         RuntimeError: if the model asks its tensors for values, which those that are counted do not have.
     """
     model, family = on_meta(pipe_or_model)
-    one = _denoiser_cost(model, family, layers, cfg, share_rows)
+    one = _denoiser_cost(model, family, layers, cfg, Guidance(share_rows=share_rows, perturbation=perturbation))
     if isinstance(pipe_or_model, nn.Module):
         return one
     controls = [
@@ -105,14 +115,16 @@ def _together(costs: Sequence[Cost]) -> Cost:
     return Cost(total, costs[0].rows, floor, sum(one.forward * one.executed for one in costs) / total)
 
 
-def _denoiser_cost(model: nn.Module, family: Family, layers: Layers | None, cfg: bool, share_rows: bool) -> Cost:
-    chosen = select(family.sites(model), family.recommended(model) if layers is None or automatic(layers) else layers)
+def _denoiser_cost(model: nn.Module, family: Family, layers: Layers | None, cfg: bool, guidance: Guidance) -> Cost:
+    method = guidance.perturbation
+    named = recommended(model, family, method) if layers is None or automatic(layers) else layers
+    chosen = select(family.sites(model), named)
     seen = _traced(model, family, chosen)
-    rows, floor = 3 if cfg else 2, 1 + seen.extra(chosen)
+    rows, floor = 3 if cfg else 2, 1 + (1.0 if method in INPUT_PERTURBATIONS else seen.extra(chosen))
     if family.packed:  # the negative prompt has a forward of its own
-        executed = int(cfg) + _executed(model, family, chosen, False, share_rows) / seen.total
+        executed = int(cfg) + _executed(model, family, chosen, False, guidance) / seen.total
         return Cost(seen.total, rows, floor + int(cfg), executed)
-    executed = _executed(model, family, chosen, cfg, share_rows) / seen.total
+    executed = _executed(model, family, chosen, cfg, guidance) / seen.total
     return Cost(seen.total, rows, floor + int(cfg) * (1 - seen.before_text / seen.total), executed)
 
 
@@ -309,7 +321,7 @@ class _Trace:
         return 0 if image is None else image.stop - image.start
 
 
-def _executed(model: nn.Module, family: Family, sites: Sequence[Site], cfg: bool, share_rows: bool) -> int:
+def _executed(model: nn.Module, family: Family, sites: Sequence[Site], cfg: bool, guidance: Guidance) -> int:
     counter = Operations()
-    guided_on_meta(model, family, sites, cfg, Guidance(share_rows=share_rows), counter)
+    guided_on_meta(model, family, sites, cfg, guidance, counter)
     return counter.count

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pag import combine
-from pag.caller import Caller
+from pag.degraded import base_of, check_input, degraded
 from pag.families import Family
 from pag.forward import guided_forward
 from pag.guidance import Guidance
@@ -18,6 +18,8 @@ from pag.intercept import Call, Takeover, cache_of, input_names, uncompiled
 from pag.layers import Site
 from pag.lent import Growing, Lent
 from pag.outputs import beside_predictions, predictions_of, with_predictions
+from pag.perturbations import INPUT_PERTURBATIONS, InputPerturbation
+from pag.protocol import Caller
 from pag.record import UnlikeError
 from pag.reuse import Deltas
 from pag.rows import Rows, Stage, shapes_of_rows
@@ -74,10 +76,12 @@ class GuidedDenoiser:
         self._role = role
         self._names = input_names(uncompiled(model))
         self._has_variance = family.variance(uncompiled(model))
+        self._of_input = INPUT_PERTURBATIONS.get(guidance.perturbation)
+        if self._of_input is not None:
+            check_input(uncompiled(model), family, sites, guidance.perturbation)
         self._low_memory = guidance.low_memory
-        self._forward = guided_forward(
-            uncompiled(model), family, sites, guidance.perturbation, guidance.low_memory and not family.packed
-        )
+        recorded = guidance.low_memory and not family.packed and self._of_input is None
+        self._forward = guided_forward(uncompiled(model), family, sites, guidance.perturbation, recorded)
         self._calls = Takeover(model, self._guided)
         self._unchecked = family.guess
         self._owner: object = None
@@ -114,17 +118,17 @@ class GuidedDenoiser:
         self._refuse_caches()
         wanted = rows.groups if scale else rows.given
         left_out = () if deltas is None else deltas.left_out([group for group in wanted if group != "cond"])
+        if self._of_input is not None and "perturbed" not in left_out:
+            left_out = ()  # it starts from the negative prompt's prediction
         groups = tuple(group for group in wanted if group not in left_out)
         output, predictions = self._predict(rows, groups, call)
-        # Differences of close predictions cancel, so half precision is left for the result only.
-        exact = [one.to(torch.promote_types(one.dtype, torch.float32)) for one in predictions]
+        exact = [_exact(one) for one in predictions]
         if deltas is not None:
             exact = _completed(rows, groups, exact, left_out, deltas)
             deltas.keep([one[rows.span("cond")] for one in exact], output)
         results = self._combine(rows, exact, scale)
-        return with_predictions(
-            output, [result.to(one.dtype) for result, one in zip(results, predictions, strict=True)]
-        )
+        own = self._predictions(output)
+        return with_predictions(output, [result.to(one.dtype) for result, one in zip(results, own, strict=True)])
 
     def _kind(self, rows: Rows, arguments: Mapping[str, Any]) -> Hashable:
         """What must stay the same for the deltas of earlier steps to be good for a call."""
@@ -140,6 +144,8 @@ class GuidedDenoiser:
         if groups == rows.given:
             output = call()
             return output, self._predictions(output)
+        if perturbed and self._of_input is not None:
+            return self._predict_from_worse_input(rows, self._of_input, call)
         if perturbed and (self._low_memory or self._family.packed):
             return self._predict_by_two_calls(rows, run.given, call)
         if not perturbed:
@@ -159,6 +165,28 @@ class GuidedDenoiser:
             for store in beside_predictions(output, self._family.predictions):
                 run.trim_store(store)
         return output, self._predictions(output)
+
+    def _predict_from_worse_input(
+        self, rows: Rows, method: InputPerturbation, call: _Forward
+    ) -> tuple[Any, list[Tensor]]:
+        """The same, where a group ``b`` is predicted once more with a worse image: ``ĉ`` is ``c − (b − b̂)``.
+
+        So guidance adds ``s·(b − b̂)``, and all else is as ever.
+        """
+        arguments, base = call.arguments, base_of(rows)
+        level = self._caller.level(arguments.get(self._family.timestep, 0))
+        # Made now, for the network may empty lists that it is given.
+        again = self._grown(rows, call, (base,))
+        run = Rows(rows.size, rows.given, perturbed=False)
+        with self._forward.looking(run, self._first_stage(rows, arguments), arguments):
+            output = self._copied(call())
+        seen = self._forward.take_seen().clone()
+        (exact,) = [_exact(one) for one in self._predictions(output)]
+        plain = exact[run.span(base)]
+        mean = plain[:, : plain.shape[1] // 2] if self._has_variance else plain
+        again[self._family.sample] = degraded(method, level, again[self._family.sample], mean, seen)
+        (worse,) = [_exact(one) for one in self._predictions(call(again))]
+        return output, [torch.cat([exact, exact[run.span("cond")] - (plain - worse)])]
 
     def _predict_by_two_calls(self, rows: Rows, groups: tuple[str, ...], call: _Forward) -> tuple[Any, list[Tensor]]:
         """The same with the perturbed rows, after the others have run and left what both have in common."""
@@ -314,6 +342,11 @@ class GuidedDenoiser:
         if self._caller.guidance_rescale > 0:
             result = combine.rescale(result, c, self._caller.guidance_rescale)
         return torch.cat([rows.repeat(result), prediction[: rows.normal][:, mean:]], dim=1)
+
+
+def _exact(prediction: Tensor) -> Tensor:
+    """Differences of close predictions cancel, so half precision is left for the result only."""
+    return prediction.to(torch.promote_types(prediction.dtype, torch.float32))
 
 
 def _completed(

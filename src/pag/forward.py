@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pag.arguments import Arguments
+from pag.degraded import base_of
 from pag.families import Attending, Family
 from pag.intercept import (
     AttentionOp,
@@ -24,7 +25,8 @@ from pag.intercept import (
 )
 from pag.layers import Site
 from pag.lent import Lent
-from pag.perturbations import PERTURBATIONS, VALUES_ALONE, Attend, Tokens
+from pag.operation import Looking, Operation, Place, tokens_between
+from pag.perturbations import INPUT_PERTURBATIONS, PERTURBATIONS, VALUES_ALONE, Attend, identity
 from pag.record import Record
 from pag.rows import Rows, Stage, tensors
 from pag.sharing import multiplies, query_and_key_makers, sharing_modules, stages
@@ -49,8 +51,10 @@ class GuidedForward:
         """Path of the module at which the text enters, or None if it is in from the start."""
         self._family = family
         self._config: Any = getattr(model, "config", None)
-        self._places = [_Place(site, model.get_submodule(site.path)) for site in sites]
-        self._perturbation = PERTURBATIONS[perturbation]
+        self._places = [Place(site, model.get_submodule(site.path)) for site in sites]
+        of_input = INPUT_PERTURBATIONS.get(perturbation)
+        self._look = None if of_input is None else of_input.look
+        self._perturbation = PERTURBATIONS.get(perturbation, identity)  # unless it only looks
         self._rows: Rows | None = None
         self._call: Mapping[str, Any] = {}
         self._lent: Lent | None = None
@@ -120,12 +124,39 @@ class GuidedForward:
         Raises:
             RuntimeError: if a layer was not perturbed.
         """
-        for place in self._places:
-            place.reached = False
         self._lent = lent
-        with self._record.replayed() as replays, self._installed(rows, stage, call):
+        with self._reaching(), self._record.replayed() as replays, self._installed(rows, stage, call):
             self._shares = self._shares or replays
             yield
+
+    @contextmanager
+    def looking(self, rows: Rows, stage: Stage, call: Mapping[str, Any]) -> Generator[None]:
+        """While rows that are not perturbed are run, and the layer's attention is looked at: see :meth:`take_seen`.
+
+        Args:
+            rows: the rows of the call.
+            stage: from which stage on rows are computed; ``PARTED`` computes them all.
+            call: its arguments, by name.
+
+        Raises:
+            RuntimeError: if the layer was not reached.
+        """
+        with self._reaching(), self._installed(rows, stage, call):
+            yield
+
+    def take_seen(self) -> Tensor:
+        """What was seen of the layer's attention, which is then forgotten. The next call may write where it lies."""
+        place = self._places[0]
+        seen, place.seen = place.seen, None
+        assert seen is not None
+        return seen
+
+    @contextmanager
+    def _reaching(self) -> Generator[None]:
+        """Raise if a layer is not reached meanwhile."""
+        for place in self._places:
+            place.reached = False
+        yield
         if missing := [place for place in self._places if not place.reached]:
             raise RuntimeError(
                 "Guidance did not reach "
@@ -196,14 +227,14 @@ class GuidedForward:
         named = {name: arguments.take(rows, stage, name, value) for name, value in kwargs.items()}
         return arguments.spread(rows, stage, original(*taken, **named))
 
-    def _perturb(self, place: "_Place", original: Call, *args: Any, **kwargs: Any) -> Any:
+    def _perturb(self, place: Place, original: Call, *args: Any, **kwargs: Any) -> Any:
         rows = self._rows
         if rows is None:
             return original(*args, **kwargs)
         inputs = dict(zip(place.inputs, args, strict=False)) | kwargs
 
         def attended() -> Any:
-            operation = _Operation(self, rows, place, inputs) if rows.perturbed else self._unperturbed
+            operation = self._operation(rows, place, inputs)
             with AttentionOp(operation):
                 return native_call(place.module, original, operation)(*args, **kwargs)
 
@@ -218,7 +249,12 @@ class GuidedForward:
         self.part()
         return output
 
-    def need_map(self, place: "_Place") -> None:
+    def _operation(self, rows: Rows, place: Place, inputs: Mapping[str, Any]) -> Call:
+        if self._look is not None:
+            return Looking(self, rows, base_of(rows), place, inputs)
+        return Operation(self, rows, place, inputs) if rows.perturbed else self._unperturbed
+
+    def need_map(self, place: Place) -> None:
         """A site's perturbed rows do need their queries and keys."""
         if self._map_unneeded:
             place.skips_map = False
@@ -234,7 +270,7 @@ class GuidedForward:
         self._record.end()
 
     def perturbed(
-        self, place: "_Place", inputs: Mapping[str, Any], q: Tensor, k: Tensor, v: Tensor, attend: Attend, rows: slice
+        self, place: Place, inputs: Mapping[str, Any], q: Tensor, k: Tensor, v: Tensor, attend: Attend, rows: slice
     ) -> Tensor:
         """The perturbed attention at a site.
 
@@ -254,88 +290,33 @@ class GuidedForward:
         place.reached = True
         frames, shift = self._family.frames(self._config, self._call), self._family.shift(attending)
         if isinstance(where, slice):
-            tokens = _tokens(where, shift, frames)
+            tokens = tokens_between(where, shift, frames)
             if not tokens.alone(q, k):
                 self.need_map(place)
             return self._perturbation(q, k, v, attend, tokens)
         # Rows whose text is of different lengths have their image at different places.
         single = zip(q.split(1), k.split(1), v.split(1), where[rows], strict=True)
         each = [
-            self._perturbation(q, k, v, attend.row(row), _tokens(image, shift, frames))
+            self._perturbation(q, k, v, attend.row(row), tokens_between(image, shift, frames))
             for row, (q, k, v, image) in enumerate(single)
         ]
         return torch.cat(each)
 
+    def look(self, place: Place, inputs: Mapping[str, Any], q: Tensor, k: Tensor, attend: Attend) -> None:
+        """Look at the attention at a site.
 
-@final
-class _Place:
-    """A layer to perturb.
-
-    Its state is its own, so that what torch.compile traces is the same in blocks that are of one kind.
-    """
-
-    def __init__(self, site: Site, module: nn.Module) -> None:
-        self.site, self.module, self.inputs = site, module, input_names(module)
-        self.reached = False
-        """Whether the guided call perturbed it."""
-        self.skips_map = False
-        """Whether its perturbed rows need no queries and keys."""
-
-
-@final
-class _Operation:
-    """Answers for the attention operation inside one call of a site."""
-
-    def __init__(self, forward: GuidedForward, rows: Rows, place: _Place, inputs: Mapping[str, Any]) -> None:
-        self._forward, self._rows, self._place, self._inputs = forward, rows, place, inputs
-        self._row = 0
-
-    def __call__(
-        self,
-        op: Call,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        **options: Any,
-    ) -> Tensor:
-        options |= {"dropout_p": dropout_p, "is_causal": is_causal}
-        if key.shape[-2] < query.shape[-2]:  # attention to something else, such as the image of an IP-Adapter
-            self._forward.need_map(self._place)
-            return op(query, key, value, attn_mask, **options)
-        if attn_mask is not None and attn_mask.ndim < query.ndim:  # it begins with heads or queries, not with rows
-            attn_mask = attn_mask[(None,) * (query.ndim - attn_mask.ndim)]
-        self._forward.part()
-        rows = self._rows
-        if not rows.normal:  # all rows are perturbed ones
-            output = self._perturbed(op, query, key, value, attn_mask, options, slice(0, rows.total))
-            return output.transpose(1, 2).contiguous().transpose(1, 2)  # see below
-        if query.shape[0] == 1 < rows.total:  # a processor that goes through the rows one by one
-            row, self._row = self._row, self._row + 1
-            if row < rows.normal:
-                return op(query, key, value, attn_mask, **options)
-            return self._perturbed(op, query, key, value, attn_mask, options, slice(row, row + 1))
-        q, k, v = (rows.split(tensor) for tensor in (query, key, value))
-        normal_mask, mask = (None, None) if attn_mask is None else rows.split(attn_mask)
-        normal = op(q[0], k[0], v[0], normal_mask, **options)
-        perturbed = self._perturbed(op, q[1], k[1], v[1], mask, options, slice(rows.normal, rows.total))
-        # Heads next to their dimension in memory, as fused attention kernels leave them: some processors count on it.
-        return torch.cat([normal.transpose(1, 2), perturbed.transpose(1, 2)]).transpose(1, 2)
-
-    def _perturbed(
-        self, op: Call, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, options: dict[str, Any], rows: slice
-    ) -> Tensor:
-        groups = q.shape[1] // k.shape[1]
-        if groups > 1:  # grouped queries
-            k, v = (tensor.repeat_interleave(groups, dim=1) for tensor in (k, v))
-        attend = Attend(op, mask, **options)
-        return self._forward.perturbed(self._place, self._inputs, q, k, v, attend, rows)
-
-
-def _tokens(image: slice, shift: int, frames: int) -> Tokens:
-    return Tokens(image, slice(image.start + shift, image.stop + shift), frames)
+        Args:
+            place: the layer.
+            inputs: arguments of the attention module.
+            q: queries of the rows that are looked at.
+            k: keys.
+            attend: the network's own operation on these rows.
+        """
+        attending = Attending(place.site, self._call, inputs, q.shape[-2], k.shape[-2], self._config)
+        where = self._family.image(attending)
+        if self._look is not None and isinstance(where, slice):
+            place.reached = True
+            place.seen = self._look(q, k, attend, tokens_between(where, self._family.shift(attending), 1))
 
 
 def _within(model: nn.Module, paths: Sequence[str]) -> list[nn.Module]:

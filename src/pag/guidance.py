@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
-from pag.perturbations import PERTURBATIONS
+from pag.perturbations import METHODS
 from pag.reuse import Reuse
 from pag.schedule import Schedule
 
@@ -20,7 +20,7 @@ class Guidance:
         start: progress (0 is pure noise, 1 is clean) at which guidance begins.
         stop: progress at which guidance ends.
         adaptive_scale: a in ``max(0, s − a·(1000 − t))``; 0 keeps the scale constant.
-        perturbation: name of the method; ``"identity"`` is PAG.
+        perturbation: name of the method; ``"identity"`` is PAG, ``"sag"`` self-attention guidance.
         share_rows: compute rows that are still equal only once. Exact, so there is no reason to switch it
             off but to measure what it saves.
         low_memory: run the perturbed rows after the others, which leave them what both have in common. Exact, with as
@@ -51,10 +51,8 @@ class Guidance:
             object.__setattr__(self, "reuse", Reuse(**self.reuse))
         if not isinstance(self.reuse, Reuse | None):
             raise TypeError(f"reuse must be a pag.Reuse or None, but is {self.reuse!r}.")
-        if self.perturbation not in PERTURBATIONS:
-            raise ValueError(
-                f"perturbation={self.perturbation!r} does not exist. There is: {', '.join(PERTURBATIONS)}."
-            )
+        if self.perturbation not in METHODS:
+            raise ValueError(f"perturbation={self.perturbation!r} does not exist. There is: {', '.join(METHODS)}.")
 
     @property
     def schedule(self) -> Schedule:

@@ -11,6 +11,7 @@ from pag.families import Family, denoiser_of, family_of
 from pag.guidance import Guidance
 from pag.intercept import Call, meta_copy, running_on_meta, uncompiled
 from pag.layers import Site
+from pag.noise import Level
 from pag.rows import Rows
 
 
@@ -35,6 +36,10 @@ class EqualRows:
     def progress(self, timestep: Tensor | float | int) -> float:
         """Always at pure noise."""
         return 0.0
+
+    def level(self, timestep: Tensor | float | int) -> Level:
+        """Half noise."""
+        return Level(0.5, -0.5)
 
     def shares(self, deltas: list[Tensor]) -> list[Tensor]:
         """All of ``δ``."""

@@ -137,6 +137,8 @@ class Convention:
             which must then return as it is. Of use with ``calls`` that begin with the prompt's, or if ``formula`` is
             None; the weight of that prediction must be g.
         log_sigma: whether the pipeline passes the logarithm of the noise level where others pass the timestep.
+        noisy_first: whether the first channels of what the denoiser gets are the noisy image and nothing else, where
+            its family has such.
         guess: whether nobody has read the pipeline: its calls are then checked, as far as they tell.
         impossible: why a pipeline cannot be guided while CFG is on, as it is configured: its weights do not sum to 1,
             say. None if it can.
@@ -156,6 +158,7 @@ class Convention:
     from_cond: bool = False
     norm: bool = False
     log_sigma: bool = False
+    noisy_first: bool = True
     guess: bool = False
     impossible: Callable[[Any], str | None] = always_possible
 
@@ -204,6 +207,9 @@ class Family:
         frames: number of frames whose tokens lie one after the other, from the model's configuration and the
             arguments of ``forward``; 0 if they are of unequal size.
         variance: whether the second half of the output's channels is a variance, which is not guided.
+        degradable: whether the sample is an image of shape (rows, channels, height, width), whose first channels are
+            denoised and whose tokens lie row by row at the sites, and the output is what the pipeline's scheduler says:
+            then methods apply that make the image in the input worse.
         predictions: how many of the outputs are predictions (of video and audio, say).
         packed: whether ``forward`` takes one sample only, packed into one sequence that has no rows. Its perturbed
             prediction is then a call of its own, which shares nothing.
@@ -251,6 +257,7 @@ class Family:
     shift: Callable[[Attending], int] = extra_keys_first
     frames: Callable[[Any, Mapping[str, Any]], int] = one_frame
     variance: Callable[[Any], bool] = no_variance
+    degradable: bool = False
     predictions: int = 1
     packed: bool = False
     aside: tuple[str, ...] = ()

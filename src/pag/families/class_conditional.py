@@ -27,6 +27,7 @@ DIT = Family(
     trunk=("pos_embed", "transformer_blocks"),
     row_arguments=ROWS,
     variance=lambda model: model.config.out_channels == 2 * model.config.in_channels,
+    degradable=True,
     convention=Convention(("cond", "uncond"), on_above=1.0),
 )
 

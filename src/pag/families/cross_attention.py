@@ -36,6 +36,7 @@ PIXART = Family(
     layers=0.5,
     scale=3.0,
     source="the example of diffusers' PixArtSigmaPAGPipeline: block 14 of 28",
+    degradable=True,
     trunk=("pos_embed", "caption_projection", "transformer_blocks"),
     text_entry=text_enters_at("transformer_blocks.0.attn2"),
     text_trunk=("caption_projection",),

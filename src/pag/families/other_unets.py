@@ -128,6 +128,7 @@ PLAIN = Family(
     row_arguments=("sample", "timestep", "class_labels"),
     trunk=unet.TRUNK,
     variance=learned_variance,
+    degradable=True,
     example=_plain_example,
     layers=("mid",),
     layers_of=adm_layers,

@@ -32,6 +32,7 @@ SD3 = Family(
     layers=0.55,
     scale=3.0,
     source="diffusers pull request #8861: block 13 of the 24 of SD3 medium",
+    degradable=True,
     trunk=("pos_embed", "time_text_embed", "context_embedder", "transformer_blocks"),
     row_arguments=(
         *ROWS,

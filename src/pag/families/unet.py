@@ -123,6 +123,7 @@ def example(model: Any, rows: int) -> dict[str, Any]:
 _PIX2PIX = Convention(("cond", "image", "uncond"), formula=None, norm=True)
 NO_CFG = Convention(("cond",))
 """All rows are the prompt's, or there is no prompt."""
+_BEHIND_AN_IMAGE = Convention(("cond",), noisy_first=False)
 
 UNET = Family(
     models=("UNet2DConditionModel", "DreamLiteUNetModel"),
@@ -148,6 +149,7 @@ UNET = Family(
     read_in={"encoder_hidden_states": text_readers},
     taken_singly=("down_block_additional_residuals",),
     variance=predicts_variance,
+    degradable=True,
     example=example,
     layers=("mid",),
     scale=3.0,
@@ -156,11 +158,14 @@ UNET = Family(
         "StableDiffusionLatentUpscalePipeline": Convention(log_sigma=True),
         "StableDiffusionInstructPix2PixPipeline": _PIX2PIX,
         "StableDiffusionXLInstructPix2PixPipeline": _PIX2PIX,
-        "DreamLitePipeline": Convention(groups_with=("image", ("uncond", "image", "cond")), on_above=float("-inf")),
-        "DreamLiteMobilePipeline": NO_CFG,
-        "MarigoldDepthPipeline": NO_CFG,
-        "MarigoldNormalsPipeline": NO_CFG,
-        "MarigoldIntrinsicsPipeline": NO_CFG,
+        # Another image beside the noisy one.
+        "DreamLitePipeline": Convention(
+            groups_with=("image", ("uncond", "image", "cond")), on_above=float("-inf"), noisy_first=False
+        ),
+        "DreamLiteMobilePipeline": _BEHIND_AN_IMAGE,
+        "MarigoldDepthPipeline": _BEHIND_AN_IMAGE,
+        "MarigoldNormalsPipeline": _BEHIND_AN_IMAGE,
+        "MarigoldIntrinsicsPipeline": _BEHIND_AN_IMAGE,
     },
 )
 

@@ -1,15 +1,16 @@
-"""What a perturbation is given: the operands of one attention operation, and what its tokens are."""
+"""What a perturbation is given: the operands of one attention operation, and what its tokens are; or an image."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 Heads = Float[Tensor, "rows heads queries dim"]
 Keys = Float[Tensor, "rows heads keys dim"]
 Answers = Float[Tensor, "rows heads answers dim"]
+Image = Float[Tensor, "rows channels height width"]
 
 ALL = slice(None)
 
@@ -90,3 +91,27 @@ class Tokens:
 Perturbation = Callable[[Tensor, Tensor, Tensor, Attend, Tokens], Tensor]
 """``(q, k, v, attend, tokens) → output``: of shape (rows, heads, queries or keys, dim). ``attend`` is the network's own
 attention operation. The rows are the perturbed ones only: a perturbation knows no model, pipeline or batch."""
+
+
+Look = Callable[[Tensor, Tensor, Attend, Tokens], Bool[Tensor, "rows image"]]
+"""``(q, k, attend, tokens) → mask``: which tokens of the image."""
+
+Degrade = Callable[[Tensor, Tensor], Tensor]
+"""``(image, mask) → image``: worse where the mask is, of shape (rows, 1, height, width) of the tokens' grid. A multiple
+of the image gives the same multiple of the result."""
+
+
+@final
+@dataclass(frozen=True)
+class InputPerturbation:
+    """A method that leaves attention alone, and lets the network predict once more from an input with a worse image.
+
+    Args:
+        look: what to keep of one layer's attention. The rows are those that are predicted once more.
+        degrade: makes the predicted image worse.
+        scale: the recommended scale.
+    """
+
+    look: Look
+    degrade: Degrade
+    scale: float
