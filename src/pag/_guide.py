@@ -11,7 +11,7 @@ from torch import nn
 from pag.caller import PipelineCaller
 from pag.controlnets import SharedControlNet, sharing_controlnets
 from pag.costs import Cost, cost
-from pag.degraded import check_input, recommended
+from pag.degraded import check_convention, check_input, recommended
 from pag.denoiser import GuidedDenoiser
 from pag.families import Family, denoiser_of, denoisers_of, family_of
 from pag.guidance import Guidance
@@ -72,6 +72,8 @@ class Guide:
                 "`pipe.update_components(guider=pag.PerturbedAttentionGuider(…))`."
             )
         self._parts = [_part(name, model, guidance, layers) for name, model in denoisers_of(pipe).items()]
+        if guidance.perturbation in INPUT_PERTURBATIONS:
+            check_convention(type(pipe).__name__, self._parts[0].family.convention_of(pipe), guidance.perturbation)
         self.sites: tuple[Site, ...] = self._parts[0].sites
         self.guidance = replace(guidance, layers=tuple(site.path for site in self.sites))
         self._pipe = pipe

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from pag.families import Family
+from pag.families import Convention, Family
 from pag.layers import Layers, Site, select
 from pag.noise import Level
 from pag.perturbations import INPUT_PERTURBATIONS, InputPerturbation
@@ -82,4 +82,18 @@ def check_input(model: Any, family: Family, sites: Sequence[Site], method: str) 
         raise ValueError(
             f"perturbation={method!r} looks at the attention of one layer, but {len(sites)} were given: "
             f"{', '.join(map(str, sites))}. Name one of them, or none for the first one in the middle."
+        )
+
+
+def check_convention(pipeline: str, convention: Convention, method: str) -> None:
+    """Raise if a pipeline does not pass the noisy image as networks of its kind are told to get it.
+
+    Raises:
+        TypeError: if it does not.
+    """
+    if convention.log_sigma or not convention.noisy_first:
+        how = "scales it in its own way" if convention.log_sigma else "does not pass it in its first channels alone"
+        raise TypeError(
+            f"perturbation={method!r} makes the image in the noisy sample worse, but {pipeline} {how}. "
+            "perturbation='identity' is possible here."
         )
