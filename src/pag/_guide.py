@@ -9,7 +9,7 @@ from typing import Any, Self
 from torch import nn
 
 from pag.caller import PipelineCaller
-from pag.controlnets import SharedControlNet, sharing_controlnets
+from pag.controlnets import SharedControlNet, known_controlnets
 from pag.costs import Cost, cost
 from pag.degraded import check_convention, check_input, recommended
 from pag.denoiser import GuidedDenoiser
@@ -105,18 +105,19 @@ class Guide:
                 denoiser.attach(owner=self)
                 self._denoisers.append(denoiser)
                 _guided[uncompiled(part.model)] = weakref.ref(self)
-            if self.guidance.share_rows:
-                self._share_in_controlnets()
+            if self.guidance.share_rows or reuse is not None:
+                self._step_into_controlnets(caller)
         except BaseException:
             self.detach()
             raise
         return self
 
-    def _share_in_controlnets(self) -> None:
+    def _step_into_controlnets(self, denoiser: PipelineCaller) -> None:
         convention = self._parts[0].family.convention_of(self._pipe)
-        for net, family in sharing_controlnets(self._pipe):
+        for net, family in known_controlnets(self._pipe):
             # Each follows the run by itself: they are called ahead of the denoiser.
-            control = SharedControlNet(net, family, self.guidance, PipelineCaller(self._pipe, convention))
+            caller = PipelineCaller(self._pipe, convention, denoiser=denoiser)
+            control = SharedControlNet(net, family, self.guidance, caller)
             control.attach()
             self._controlnets.append(control)
 

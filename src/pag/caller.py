@@ -24,13 +24,21 @@ class PipelineCaller(threading.local):
         pipe: the pipeline.
         convention: its row convention.
         reuse: which deltas are reused, if any.
+        denoiser: of a network that is called ahead of the denoiser, what the latter's caller is.
 
     Raises:
         TypeError: if the pipeline leaves the combination to a guider that does not compute ``u + g·(c − u)``.
     """
 
-    def __init__(self, pipe: Any, convention: Convention, reuse: Reuse | None = None) -> None:
+    def __init__(
+        self,
+        pipe: Any,
+        convention: Convention,
+        reuse: Reuse | None = None,
+        denoiser: "PipelineCaller | None" = None,
+    ) -> None:
         self._given = self._pipe = pipe
+        self._denoiser = denoiser
         self._locals: Mapping[str, Any] = {}
         self._check_guider()
         self._convention = convention
@@ -44,6 +52,7 @@ class PipelineCaller(threading.local):
         self._calls = 0
         self._turn = 0
         self._kept: dict[int, Deltas] = {}
+        self._shapes: dict[int, Hashable] = {}
         self._aside = False
         self._deltas: list[Tensor] | None = None
 
@@ -133,7 +142,7 @@ class PipelineCaller(threading.local):
         if self._begins:
             self._run, self._times, self._starts_equal = run, [], None
         if self._begins and run is not None:
-            self._steps, self._kept, same = 0, {}, False
+            self._steps, self._kept, self._shapes, same = 0, {}, {}, False
         if same and self._calls:
             self._calls += 1
         else:
@@ -266,11 +275,32 @@ class PipelineCaller(threading.local):
             return self._kept.get(self._turn)
         self._check_reuse(self._reuse)
         kept = self._kept.get(self._turn)
-        if kept is None or kept.key != key:
+        if kept is None or (kept.key != key and not kept.promised(self._steps - 1)):
             kept = self._kept[self._turn] = Deltas(self._reuse, key)
+        elif kept.key != key:  # good for this call only
+            kept.key = None
         if kept.step != self._steps - 1:
             kept.begin(self._steps - 1, self._count_steps(), getattr(self._scheduler, "order", 1))
         return kept
+
+    def leaves_out(self, rows: Rows, shapes: Hashable) -> bool:
+        """Whether the denoiser's call that follows this one reads no rows but the prompt's, so that none need be there.
+
+        If so that is kept to: another key (see :meth:`deltas`) counts from the call after it.
+
+        Args:
+            rows: the row groups of both.
+            shapes: of the rows of this call, which must be those of the last step.
+        """
+        denoiser, turn = self._denoiser, self._turn
+        before, self._shapes[turn] = self._shapes.get(turn), shapes
+        if denoiser is None or before != shapes or denoiser._run is not self._run:
+            return False
+        kept = denoiser._kept.get(turn)
+        follows = (self._steps, turn) in ((denoiser._steps, denoiser._turn + 1), (denoiser._steps + 1, 1))
+        if kept is None or kept.key is None or not follows:
+            return False
+        return kept.promise(self._steps - 1, [group for group in rows.given if group != "cond"])
 
     def _count_steps(self) -> int | None:
         part: Any = self._locals.get("timesteps")

@@ -8,7 +8,7 @@ from typing import Any, final
 
 from torch import Tensor, nn
 
-from pag.controlnets import SharedControlNet, sharing_controlnets
+from pag.controlnets import SharedControlNet, known_controlnets
 from pag.counters import Operations
 from pag.degraded import recommended
 from pag.families import Attending, Family, controlnet_example
@@ -104,7 +104,8 @@ def cost(
         return one
     controls = [
         _control_cost(meta_copy(uncompiled(net)), kind, partial(example_of, model, family), cfg, share_rows)
-        for net, kind in sharing_controlnets(pipe_or_model)
+        for net, kind in known_controlnets(pipe_or_model)
+        if kind.trunk
     ]
     return _together([one, *controls])
 

@@ -52,6 +52,10 @@ class EqualRows:
     def deltas(self, key: Hashable = None) -> None:
         """Nothing is reused."""
 
+    def leaves_out(self, rows: Rows, shapes: Hashable) -> bool:
+        """So that every row is read."""
+        return False
+
 
 def on_meta(pipe_or_model: Any) -> tuple[nn.Module, Family]:
     """A network without weights, and its family."""

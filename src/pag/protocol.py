@@ -54,3 +54,11 @@ class Caller(Protocol):
     def guidance_rescale(self) -> float:
         """How much the result is rescaled towards the standard deviation of the prompt's prediction."""
         ...
+
+
+class CallerAhead(Caller, Protocol):
+    """What a call of a network that runs ahead of the denoiser asks besides."""
+
+    def leaves_out(self, rows: Rows, shapes: Hashable) -> bool:
+        """Whether the denoiser's call that follows this one reads no rows but the prompt's."""
+        ...

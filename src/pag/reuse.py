@@ -153,6 +153,7 @@ class Deltas:
         self._parts = 1
         self._others = 0
         self._histories: dict[str, _History] = {}
+        self._promised = -1
 
     def begin(self, step: int, steps: int | None, parts: int = 1) -> None:
         """Begin a step.
@@ -178,10 +179,28 @@ class Deltas:
     def left_out(self, groups: Sequence[str]) -> tuple[str, ...]:
         """Those of the groups that need not be computed in this step."""
         others = [group for group in groups if group != "perturbed"]
-        due = [group for group in groups if self._due(group)]
+        due = [group for group in groups if self._due(group, self.step)]
+        if self.promised(self.step):
+            due = [group for group in due if group == "perturbed"]
         if any(group in due for group in others):  # all negative prompts are run, or none is
             due += others
         return tuple(group for group in groups if group not in due)
+
+    def promise(self, step: int, others: Sequence[str]) -> bool:
+        """Whether no negative prompt need be computed in a step to come. If so, none is.
+
+        Args:
+            step: its number.
+            others: the groups of the negative prompts.
+        """
+        if any(self._due(group, step) for group in others):
+            return False
+        self._promised = step
+        return True
+
+    def promised(self, step: int) -> bool:
+        """Whether that was said of a step: what runs ahead of the network has left these rows out then."""
+        return self._promised == step
 
     def completed(self, c: Delta, computed: Mapping[str, Delta], left_out: Sequence[str]) -> dict[str, Delta]:
         """The predictions of all groups.
@@ -192,7 +211,7 @@ class Deltas:
             left_out: the groups that were not.
         """
         every: dict[str, Delta] = {}
-        repay = 0.0 if self._left(0) else self._reuse.repay
+        repay = 0.0 if self._left(0, self.step) else self._reuse.repay
         for group, one in computed.items():
             delta = [last_tokens(a, b) - b for a, b in zip(c, one, strict=True)]
             used = delta if self._every(group) == 1 else self._history(group).add(self.step, delta, repay)
@@ -202,20 +221,20 @@ class Deltas:
     def _history(self, group: str) -> _History:
         return self._histories.setdefault(group, _History())
 
-    def _due(self, group: str) -> bool:
+    def _due(self, group: str, step: int) -> bool:
         history, every = self._histories.get(group), self._every(group)
         if history is None or every == 1:
             return True
-        past, late = self.step - history.step, self._left(0 if group == "perturbed" else 1)
+        past, late = step - history.step, self._left(0 if group == "perturbed" else 1, step)
         apart = every // 2 if group == "perturbed" and history.computed == 1 and self._every("uncond") > 1 else 0
         return past >= every + apart or (late and past > 1)
 
     def _every(self, group: str) -> int:
         return self._reuse.every(group, self._steps, self._parts)
 
-    def _left(self, count: int) -> bool:
-        """Whether so many steps are left after this one."""
-        return self._steps is not None and self._steps - 1 - self.step == count
+    def _left(self, count: int, step: int) -> bool:
+        """Whether so many steps are left after one."""
+        return self._steps is not None and self._steps - 1 - step == count
 
 
 def _less(c: Delta, delta: Delta) -> Delta:

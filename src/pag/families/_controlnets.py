@@ -1,4 +1,4 @@
-"""ControlNets, which run ahead of the denoiser. They are not guided, but their rows are shared."""
+"""ControlNets, which run ahead of the denoiser. They are not guided, but rows that nobody reads are not run."""
 
 from typing import Any
 
@@ -6,9 +6,10 @@ import torch
 from torch import nn
 
 from pag.families import unet
-from pag.families._family import Family
+from pag.families._family import ROWS, Family
 
 TRUNK_ARGUMENTS = ("sample", "controlnet_cond", "timestep", "class_labels", "timestep_cond", "attention_mask")
+ROW_ARGUMENTS = (*TRUNK_ARGUMENTS, "encoder_hidden_states", "added_cond_kwargs", "control_type")
 
 
 def _no_sites(model: nn.Module) -> tuple[()]:
@@ -21,6 +22,7 @@ CONTROLNET = Family(
     sample="sample",
     trunk=("conv_in", "time_embedding", "controlnet_cond_embedding", "down_blocks", "mid_block"),
     trunk_arguments=TRUNK_ARGUMENTS,
+    row_arguments=ROW_ARGUMENTS,
     text_entry=unet.text_entry,
 )
 
@@ -30,8 +32,32 @@ BESIDE_TEXT = Family(
     sample="sample",
     trunk=("conv_in", "controlnet_cond_embedding"),
     trunk_arguments=TRUNK_ARGUMENTS,
+    row_arguments=ROW_ARGUMENTS,
 )
 """Where the prompt enters through the time embedding, as in SDXL's: what does not see that embedding."""
+
+_IN_FRAMES = Family(
+    models=("SparseControlNetModel",),
+    sites=_no_sites,
+    sample="sample",
+    row_arguments=(*ROW_ARGUMENTS, "conditioning_mask"),
+    folded_arguments=("encoder_hidden_states",),
+)
+_TRANSFORMERS = Family(
+    models=("HunyuanDiT2DControlNetModel", "SD3ControlNetModel", "SanaControlNetModel"),
+    sites=_no_sites,
+    row_arguments=(
+        *ROWS,
+        "controlnet_cond",
+        "encoder_hidden_states_t5",
+        "text_embedding_mask",
+        "text_embedding_mask_t5",
+        "image_meta_size",
+        "style",
+    ),
+)
+UNSHARED = {model: family for family in (_IN_FRAMES, _TRANSFORMERS) for model in family.models}
+"""Without a trunk: their rows are not shared, but they can be left out."""
 
 
 def controlnets_of(pipe: Any) -> list[nn.Module]:
@@ -43,11 +69,11 @@ def controlnets_of(pipe: Any) -> list[nn.Module]:
 
 
 def controlnet_family(net: Any) -> Family | None:
-    """What is known of a ControlNet that can share rows, or None."""
+    """What is known of a ControlNet, or None."""
     name = type(net).__name__
     if name == "ControlNetModel" and unet.text_entry(net) is not None:
         return CONTROLNET
-    return BESIDE_TEXT if name in BESIDE_TEXT.models else None
+    return BESIDE_TEXT if name in BESIDE_TEXT.models else UNSHARED.get(name)
 
 
 def controlnet_example(net: Any, denoiser: dict[str, Any], rows: int) -> dict[str, Any]:
