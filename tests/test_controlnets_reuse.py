@@ -84,6 +84,11 @@ def test_only_where_the_negative_prompt_is_reused(pipe: Any, net: Any):
     assert left_out(pipe, [net], {"guess_mode": True}) == [[1] * 8]  # the pipeline leaves them out itself
 
 
+def test_self_attention_guidance_reads_them(pipe: Any, net: Any):
+    """Where it is computed anew: it begins with the negative prompt's prediction."""
+    assert left_out(pipe, [net], perturbation="sag") == [[2] * 8]
+
+
 def test_of_several_nets():
     nets = [zoo.controlnet(seed) for seed in range(2)]
     pictures = {"image": [zoo.picture(seed=seed) for seed in range(2)]}

@@ -290,6 +290,14 @@ class TestWhatIsFoundOutAtRunTime:
             pipe()
         assert calls[0] == 6 + 1
 
+    def test_the_check_is_made_of_the_rows_that_are_run(self):
+        """Where the first step that is guided reuses the delta of an earlier one."""
+        pipe, rows = pipeline(), list[int]()
+        pipe.transformer.enter.register_forward_pre_hook(lambda _module, args: rows.append(len(args[0])))
+        with pag.guide(pipe, S, layers=PATH, start=0.5, share_rows=False, reuse=pag.Reuse(cfg=3)):
+            pipe()
+        assert rows == [4, 4, 2, 4]
+
 
 def test_a_pipeline_tells_its_convention():
     model = TinyDiT()

@@ -112,12 +112,14 @@ class Guide:
             raise
         return self
 
-    def _step_into_controlnets(self, denoiser: PipelineCaller) -> None:
+    def _step_into_controlnets(self, caller: PipelineCaller) -> None:
+        # Methods that begin with the negative prompt's prediction read its rows in more steps than reuse alone tells.
+        denoiser = None if self.guidance.perturbation in INPUT_PERTURBATIONS else caller
         convention = self._parts[0].family.convention_of(self._pipe)
         for net, family in known_controlnets(self._pipe):
             # Each follows the run by itself: they are called ahead of the denoiser.
-            caller = PipelineCaller(self._pipe, convention, denoiser=denoiser)
-            control = SharedControlNet(net, family, self.guidance, caller)
+            ahead = PipelineCaller(self._pipe, convention, denoiser=denoiser)
+            control = SharedControlNet(net, family, self.guidance, ahead)
             control.attach()
             self._controlnets.append(control)
 

@@ -159,7 +159,8 @@ class GuidedDenoiser:
             output = call(grown)
         if self._unchecked:
             output = self._copied(output)
-            check_rows(name, call(), output, run.normal, self._family.predictions)
+            same = call() if run.given == rows.given else call(self._grown(rows, call, run.given))
+            check_rows(name, same, output, run.normal, self._family.predictions)
             self._unchecked = False
         if self._family.stores:
             for store in beside_predictions(output, self._family.predictions):
