@@ -3,12 +3,15 @@
 #
 #                                       FID expected
 #   unconditional   no guidance         26.21
+#   unconditional   SAG, s = 0.5        20.31
 #   unconditional   PAG, s = 1          16.23
 #   class labels    no guidance         10.94
+#   class labels    SAG, s = 0.2         9.41
 #   class labels    PAG, s = 1           6.32
 #
-# These four are from two reading notes on the paper that agree, not from the paper itself. Self-attention guidance (SAG)
-# has its rows too, without an expected figure, which no source at hand gives.
+# Those of PAG and without guidance are from two reading notes on the paper that agree, not from the paper itself. Those of
+# self-attention guidance (SAG, arXiv 2210.00939) are from its authors' repository, whose layer and blur are taken here; but
+# it clamps the predicted image ahead of the blur, which is not done here.
 #
 #   runs/adm_imagenet256.sh             everything; killed at any moment, the same command goes on where it was
 #   runs/adm_imagenet256.sh --dry-run   print the commands
@@ -23,7 +26,7 @@
 #   EVALUATOR   OpenAI's evaluations/evaluator.py of the same repository, with its requirements installed
 #   REFERENCE   its reference batch, VIRTUAL_imagenet256_labeled.npz
 #   GPUS        how many share the work, one shard each; 0 is a CPU
-#   BATCH, NUM, STEPS, SEED, LAYERS, ROWS, SAG, SAG_SCALE, PAG, PYTHON: see below
+#   BATCH, NUM, STEPS, SEED, LAYERS, ROWS, SAG, SAG_LAYER, SAG_SCALE, PAG, PYTHON: see below
 set -euo pipefail
 
 MODELS=${MODELS:-models}
@@ -39,9 +42,11 @@ SEED=${SEED:-0}
 # The authors' input_blocks.14.1, input_blocks.16.1, input_blocks.17.1 and middle_block.1.
 LAYERS=${LAYERS:-input_blocks.14.1,input_blocks.16.1,input_blocks.17.1,middle_block.1}
 ROWS=${ROWS:-uncond-none uncond-sag uncond-pag cond-none cond-sag cond-pag}
-# The name of the perturbation that computes SAG (pag sample adm --perturbation); without one its rows are left out.
-SAG=${SAG:-}
-SAG_SCALE=${SAG_SCALE:-0.5}
+# SAG with a blur for images of this size (pag sample adm --perturbation), the authors' layer output_blocks.2.1, and their
+# scale: that of each row, unless SAG_SCALE is set.
+SAG=${SAG:-sag_pixels}
+SAG_LAYER=${SAG_LAYER:-output_blocks.2.1}
+SAG_SCALE=${SAG_SCALE:-}
 PAG=${PAG:-pag}
 PYTHON=${PYTHON:-python}
 
@@ -148,8 +153,10 @@ evaluate() { # NAME
 expected() { # NAME
   case $1 in
     uncond-none) echo 26.21 ;;
+    uncond-sag) echo 20.31 ;;
     uncond-pag) echo 16.23 ;;
     cond-none) echo 10.94 ;;
+    cond-sag) echo 9.41 ;;
     cond-pag) echo 6.32 ;;
     *) echo - ;;
   esac
@@ -171,7 +178,8 @@ row() { # NAME
   case $name in
     *-none) options=(--pag-scale 0) ;;
     *-pag) options=(--pag-scale 1 --layers "$LAYERS") ;;
-    *-sag) options=(--pag-scale "$SAG_SCALE" --perturbation "$SAG") ;;
+    uncond-sag) options=(--pag-scale "${SAG_SCALE:-0.5}" --perturbation "$SAG" --layers "$SAG_LAYER") ;;
+    cond-sag) options=(--pag-scale "${SAG_SCALE:-0.2}" --perturbation "$SAG" --layers "$SAG_LAYER") ;;
     *)
       say "error: no row $name"
       exit 2
@@ -182,22 +190,11 @@ row() { # NAME
   evaluate "$name"
 }
 
-left_out() { # NAME
-  case $1 in
-    *-sag) [ -z "$SAG" ] ;;
-    *) false ;;
-  esac
-}
-
 if [ -z "$DRY_RUN" ]; then
   mkdir -p "$OUT"
 fi
 for name in $ROWS; do
-  if left_out "$name"; then
-    say "$name is left out: SAG names no perturbation"
-  else
-    row "$name"
-  fi
+  row "$name"
 done
 
 if [ -n "$DRY_RUN" ]; then

@@ -10,7 +10,7 @@ from diffusers import StableDiffusionSAGPipeline
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-_blur: Any = sys.modules[StableDiffusionSAGPipeline.__module__].gaussian_blur_2d  # pyright: ignore
+blur: Any = sys.modules[StableDiffusionSAGPipeline.__module__].gaussian_blur_2d  # pyright: ignore
 
 
 class _Maps(TorchFunctionMode):
@@ -56,4 +56,4 @@ def blurred(image: Tensor, attention: Tensor, grid: int) -> Tensor:
     mask = (attention.mean(1).sum(1) > 1).to(image.dtype).view(-1, 1, grid, grid)
     mask = mask.repeat_interleave(image.shape[2] // grid, 2).repeat_interleave(image.shape[3] // grid, 3)
     assert 0 < mask.mean() < 1
-    return mask * _blur(image, 9, 1.0) + (1 - mask) * image
+    return mask * blur(image, 9, 1.0) + (1 - mask) * image

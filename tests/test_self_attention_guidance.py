@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import pag
 from pag.families import Convention
-from pag.perturbations.self_attention_guidance import blurred
+from pag.perturbations import INPUT_PERTURBATIONS
 from tests import degraded, zoo
 from tests.denoisers import NETWORKS, Network
 from tests.test_compile import Graphs
@@ -262,5 +262,14 @@ def test_a_pipeline_that_calls_for_each_prompt_is_refused():
 
 
 def test_an_image_that_is_smaller_than_the_blur_is_refused():
-    with pytest.raises(ValueError, match="blurs over 9 pixels, but has 4×16: it needs at least 5 of each"):
-        blurred(torch.zeros(1, 3, 4, 16), torch.ones(1, 1, 2, 8, dtype=torch.bool))
+    with pytest.raises(ValueError, match="blurs over 9 pixels here, but has 4×16: it needs at least 5 of each"):
+        INPUT_PERTURBATIONS["sag"].degrade(torch.zeros(1, 3, 4, 16), torch.ones(1, 1, 2, 8, dtype=torch.bool))
+
+
+@pytest.mark.parametrize(("name", "size", "sigma"), [("sag", 9, 1.0), ("sag_pixels", 31, 9.0)])
+def test_the_blurs(name: str, size: int, sigma: float):
+    image = zoo.picture(2, size=40).double()
+    where = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)) > 0.5
+    mask = where.repeat_interleave(5, 2).repeat_interleave(5, 3).double()
+    expected = mask * degraded.blur(image, size, sigma) + (1 - mask) * image
+    assert zoo.difference(INPUT_PERTURBATIONS[name].degrade(image, where), expected) <= 1e-7

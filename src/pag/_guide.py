@@ -198,7 +198,7 @@ def guide(
 
     Args:
         pipe: a diffusers pipeline. It is not changed; its denoiser is guided while the result is attached.
-        scale: s in ``guided + s·(c − ĉ)``, 0 (off) or more. Default: the one recommended for the family, 0.75 of SAG.
+        scale: s in ``guided + s·(c − ĉ)``, 0 (off) or more. Default: the one recommended for the family, that of SAG.
         layers: names of self-attention layers in any spelling of :mod:`pag.layers`, or a predicate of a
             :class:`~pag.layers.Site`. ``"auto"``, the default: those recommended for the family (``"mid"`` for U-Nets).
             Of a pipeline with several denoisers, the same layers of each.
@@ -207,7 +207,7 @@ def guide(
         adaptive_scale: a in ``max(0, s − a·(1000 − t))``; 0 keeps the scale constant.
         perturbation: name of the method: ``"identity"`` is PAG, ``"frame_identity"`` the same within each frame of a
             video, ``"sag"`` self-attention guidance (arXiv 2210.00939), which blurs the predicted image where one layer
-            looks, and predicts once more.
+            looks, and predicts once more; ``"sag_pixels"`` the same with a blur for images of 256×256 pixels.
         share_rows: compute equal rows once (exact).
         low_memory: run the perturbed rows after the others, which leave them what both have in common: exact, with as
             many operations, for less memory (see :func:`pag.memory`).

@@ -131,12 +131,14 @@ def script(*arguments: str, **settings: object) -> "subprocess.CompletedProcess[
 
 
 def test_the_run_prints_its_commands(tmp_path: Path):
-    shown = script("--dry-run", OUT=tmp_path / "out", GPUS=2, SAG="blur", EVALUATOR="evaluator.py")
+    shown = script("--dry-run", OUT=tmp_path / "out", GPUS=2, EVALUATOR="evaluator.py")
     assert shown.returncode == 0, shown.stderr
     lines = shown.stdout.splitlines()
     assert sum("sample adm" in line for line in lines) == 6 * 2
     assert sum("--pag-scale 1 --layers" in line for line in lines) == 2 * 2
-    assert sum("--perturbation blur" in line for line in lines) == 2 * 2
+    for scale in (0.5, 0.2):
+        sag = f"--pag-scale {scale} --perturbation sag_pixels --layers output_blocks.2.1"
+        assert sum(sag in line for line in lines) == 2
     assert all("--num 50000 --steps 250" in line for line in lines if "sample adm" in line)
     assert sum("evaluator.py VIRTUAL_imagenet256_labeled.npz" in line for line in lines) == 6
     assert not (tmp_path / "out").exists()
@@ -173,22 +175,22 @@ def small(adm_model: Path, tmp_path: Path) -> dict[str, object]:
         "BATCH": 2,
         "GPUS": 2,
         "LAYERS": "mid",
+        "SAG": "sag",
+        "SAG_LAYER": "mid",
     }
 
 
 def test_the_run_at_small_size(small: dict[str, object], tmp_path: Path):
     out = tmp_path / "out"
-    done = script(**small, ROWS="cond-none cond-sag cond-pag")
+    done = script(**small, ROWS="cond-none cond-sag")
     assert done.returncode == 0, done.stderr
-    assert "cond-sag is left out" in done.stderr
     assert re.findall(r"^(cond-\S+) +(\S+) +(\S+)$", done.stdout, re.MULTILINE) == [
         ("cond-none", "10.94", "4"),
-        ("cond-sag", "-", "-"),
-        ("cond-pag", "6.32", "4"),
+        ("cond-sag", "9.41", "4"),
     ]
-    names = {"cond-none.npz", "cond-none.txt", "cond-pag.npz", "cond-pag.txt"}
+    names = {"cond-none.npz", "cond-none.txt", "cond-sag.npz", "cond-sag.txt"}
     assert {path.name for path in out.iterdir()} == names
-    one, other = (arrays(out / f"cond-{name}.npz")["arr_0"] for name in ("none", "pag"))
+    one, other = (arrays(out / f"cond-{name}.npz")["arr_0"] for name in ("none", "sag"))
     assert not np.array_equal(one, other)
 
 

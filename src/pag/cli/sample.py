@@ -32,7 +32,8 @@ def adm(
     ] = 1.0,
     layers: Layers = None,
     perturbation: Annotated[
-        str, typer.Option("--perturbation", rich_help_panel=GUIDANCE, help="Method of guidance.")
+        str,
+        typer.Option("--perturbation", rich_help_panel=GUIDANCE, help="Method: identity (PAG), sag, sag_pixels."),
     ] = "identity",
     classifier_scale: Annotated[
         float,

@@ -12,12 +12,12 @@ from pag.perturbations._interface import (
     Tokens,
 )
 from pag.perturbations.identity import frame_identity, identity
-from pag.perturbations.self_attention_guidance import SELF_ATTENTION_GUIDANCE
+from pag.perturbations.self_attention_guidance import LATENTS, PIXELS
 
 PERTURBATIONS: dict[str, Perturbation] = {"identity": identity, "frame_identity": frame_identity}
 """Those of attention."""
 
-INPUT_PERTURBATIONS: dict[str, InputPerturbation] = {"sag": SELF_ATTENTION_GUIDANCE}
+INPUT_PERTURBATIONS: dict[str, InputPerturbation] = {"sag": LATENTS, "sag_pixels": PIXELS}
 """Those of the network's input."""
 
 METHODS = (*PERTURBATIONS, *INPUT_PERTURBATIONS)

@@ -1,5 +1,7 @@
 """Self-Attention Guidance (SAG), arXiv 2210.00939: the predicted image is blurred where the network looks."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -9,9 +11,6 @@ from pag.perturbations._interface import Attend, Heads, Image, InputPerturbation
 
 _SCORES, _QUERIES = 2**23, 128
 """Scores that are held at once, and the least queries that are looked at at once."""
-
-_KERNEL, _SIGMA = 9, 1.0
-"""Of the blur, as in diffusers' pipeline of the method, in pixels of what is denoised."""
 
 
 def attended(q: Heads, k: Keys, attend: Attend, tokens: Tokens) -> Bool[Tensor, "rows image"]:
@@ -40,31 +39,32 @@ def attended(q: Heads, k: Keys, attend: Attend, tokens: Tokens) -> Bool[Tensor, 
     return got > 1
 
 
-def blurred(image: Image, where: Bool[Tensor, "rows 1 some less"]) -> Image:
+def blurred(image: Image, where: Bool[Tensor, "rows 1 some less"], *, size: int, sigma: float) -> Image:
     """``x̃ = m ⊙ blur(x) + (1 − m) ⊙ x``, with the mask enlarged to the image, nearest pixel by nearest pixel.
 
     Args:
         image: what is blurred, or any multiple of it.
         where: the mask m on a coarser grid.
+        size: pixels that the blur is taken over, an odd number.
+        sigma: their standard deviation.
 
     Raises:
         ValueError: if the image is smaller than the blur.
     """
-    if min(image.shape[-2:]) <= _KERNEL // 2:
+    if min(image.shape[-2:]) <= size // 2:
         height, width = image.shape[-2:]
         raise ValueError(
-            f"Self-attention guidance blurs over {_KERNEL} pixels, but has {height}×{width}: it needs at least "
-            f"{_KERNEL // 2 + 1} of each."
+            f"Self-attention guidance blurs over {size} pixels here, but has {height}×{width}: it needs at least "
+            f"{size // 2 + 1} of each."
         )
     mask = F.interpolate(where.to(image.dtype), image.shape[-2:]) > 0
-    return torch.where(mask, _blur(image), image)
+    return torch.where(mask, _blur(image, size // 2, sigma), image)
 
 
-def _blur(image: Image) -> Float[Tensor, "rows channels height width"]:
+def _blur(image: Image, half: int, sigma: float) -> Float[Tensor, "rows channels height width"]:
     """Gaussian, with the image mirrored at its edges: first down, then across."""
-    half = _KERNEL // 2
     offsets = torch.arange(-half, half + 1, device=image.device, dtype=image.dtype)
-    weights = torch.exp(-0.5 * (offsets / _SIGMA) ** 2)
+    weights = torch.exp(-0.5 * (offsets / sigma) ** 2)
     weights = weights / weights.sum()
     flat = F.pad(image.flatten(0, 1)[:, None], (half, half, half, half), mode="reflect")
     down = F.conv2d(flat, weights.view(1, 1, -1, 1))
@@ -78,4 +78,8 @@ def _of_image(mask: Tensor | None, tokens: Tokens) -> Tensor | None:
     return chosen if mask.shape[-2] == 1 else chosen[..., tokens.image, :]
 
 
-SELF_ATTENTION_GUIDANCE = InputPerturbation(attended, blurred, scale=0.75)
+LATENTS = InputPerturbation(attended, partial(blurred, size=9, sigma=1.0), scale=0.75)
+"""With the blur of diffusers' pipeline, for latents."""
+
+PIXELS = InputPerturbation(attended, partial(blurred, size=31, sigma=9.0), scale=0.5)
+"""With that of the authors' code for ADM at 256×256 pixels."""
