@@ -47,18 +47,26 @@ class Gallery:
         self._evaluate = _recipe()
         if self._evaluate is None or not (RECIPE / "work" / "classifier.pt").exists():
             raise FileNotFoundError("The recipe's classifier and data are not there: `make bench` makes them.")
-        images = self._evaluate.load("test")[0][5000 : 5000 + reference]
-        self._moments = self._evaluate.Moments.of(self._evaluate.look(images)[0].astype(float))
+        images = self._evaluate.load("test")[0]
+        self._moments = self._evaluate.Moments.of(self._features(images[5000 : 5000 + reference]))
+        self._others = images[5000 + reference :]
 
     def prompts(self, count: int) -> list[str]:
         """Prompts of avatars that the model was not trained on."""
         return self._evaluate.prompts_of("held-out", count)[0]
+
+    def real(self, count: int) -> float:
+        """Fréchet distance of as many other real images."""
+        return self._moments.distance(self._features(self._others[:count]))
 
     def judge(self, images: Tensor) -> dict[str, Any]:
         """Fréchet distance from the real images, and the share of the attributes in the prompts that are found."""
         features, found = self._evaluate.look(_pixels(images))
         named = self._evaluate.accuracy(found, "held-out")
         return {"distance": self._moments.distance(features.astype(float)), "attributes": named["all"]}
+
+    def _features(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        return self._evaluate.look(images)[0].astype(float)
 
 
 @cache

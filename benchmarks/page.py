@@ -8,8 +8,7 @@ from typing import Any
 
 from benchmarks import plot, record
 from benchmarks.contest import BOTH, CFG, PAG, median
-from benchmarks.fidelity import CFG as PLAIN
-from benchmarks.fidelity import EXACT, FAST, METHODS, SCHEDULERS, STEPS, summary
+from benchmarks.fidelity import EXACT, FAST, JUDGED, METHODS, SCHEDULERS, STEPS, summary
 from benchmarks.speed import ON_GPU
 
 DOCS = record.ROOT / "docs"
@@ -172,38 +171,68 @@ def _cheaper(one: Result) -> bool:
 
 def fidelity(known: Results) -> str:
     """Every method with every scheduler, a table for each number of steps."""
-    if not _fidelity(known):
+    tables = [one for steps in STEPS if (one := _fidelity_table(known, steps))]
+    if not tables:
         return NOT_YET
     drawing = _figure("cost-fidelity.svg", "PSNR against forwards a step", known)
-    tables = [one for steps in STEPS if (one := _fidelity_table(known, steps))]
-    return "\n\n".join((drawing, *tables, _origin(known, lambda one: "methods" in one)))
+    return "\n\n".join((drawing, *tables, _origin(known, _is_of("fidelity"))))
 
 
 def _fidelity_table(known: Results, steps: int) -> str:
-    found = {one["scheduler"]: one["methods"] for one in _fidelity(known) if one["steps"] == steps}
-    found = {name: found[name] for name in SCHEDULERS if name in found}
+    found = _by_scheduler(known, "fidelity", steps)
     rows = []
-    for name in METHODS if found else ():
-        each = [methods[name] for methods in found.values()]
-        times = [sum(methods[name]["seconds"]) / sum(methods[PLAIN]["seconds"]) for methods in found.values()]
-        cells = [f"{summary(one)['psnr']:.1f} ({one['forwards']:.2f})" for one in each]
-        far = [summary(one)["perceptual"] for one in each if one["perceptual"]]
-        row = [name, f"{statistics.median(times):.2f}", *cells, f"{min(min(one['psnr']) for one in each):.1f}"]
-        if name == EXACT:
-            row[2:] = [*(f"∞ ({one['forwards']:.2f})" for one in each), "∞"]
-        rows.append([*row, f"{statistics.mean(far):.4f}" if far else "not measured"])
-    header = (f"{steps} steps", "time, against CFG", *found, "worst image", "perceptual")
-    return table(header, rows) if rows else ""
+    for name in METHODS:
+        each = [one["methods"].get(name) for one in found.values()]
+        if measured := [one for one in each if one]:
+            far = [summary(one)["perceptual"] for one in measured if one["perceptual"]]
+            worst = "∞" if name == EXACT else f"{min(min(one['psnr']) for one in measured):.1f}"
+            rows.append([name, *(_closeness(name, one) for one in each), worst])
+            rows[-1].append(f"{statistics.mean(far):.4f}" if far else "not measured")
+    return table((_of(steps, found), *found, "worst image", "perceptual"), rows) if rows else ""
+
+
+def _closeness(name: str, method: Result | None) -> str:
+    """Mean distance to the exact images, and forwards a step."""
+    if method is None:
+        return ""
+    closeness = "∞" if name == EXACT else f"{summary(method)['psnr']:.1f}"
+    return f"{closeness} ({method['forwards']:.2f})"
+
+
+def _of(steps: int, found: dict[str, Result]) -> str:
+    images = " or ".join(map(str, sorted({one["images"] for one in found.values()})))
+    return f"{steps} steps, {images} images"
 
 
 def quality(known: Results) -> str:
-    """Fréchet distance and attributes."""
-    if "quality" not in known:
+    """Fréchet distance and attributes, a table for each number of steps."""
+    tables = [one for steps in STEPS if (one := _quality_table(known, steps))]
+    if not tables:
         return NOT_YET
-    one = known["quality"]
-    rows = [[name, f"{found['distance']:.1f}", f"{found['attributes']:.1%}"] for name, found in one["methods"].items()]
-    header = (f"{one['images']} images, {one['steps']} steps", "Fréchet distance", "attributes found")
-    return table(header, rows) + "\n\n" + _origin(known, lambda one: "methods" in one)
+    drawing = _figure("cost-quality.svg", "Fréchet distance and attributes against forwards a step", known)
+    return "\n\n".join((drawing, *tables, _origin(known, _is_of("quality"))))
+
+
+def _quality_table(known: Results, steps: int) -> str:
+    found = _by_scheduler(known, "quality", steps)
+    if not found:
+        return ""
+    rows = [[name, *(_judged(one["methods"][name]) for one in found.values())] for name in JUDGED]
+    rows.append(["real images", *(f"{one['real']:.1f}" for one in found.values())])
+    return table((_of(steps, found), *found), rows)
+
+
+def _judged(method: Result) -> str:
+    return f"{method['distance']:.1f}, {method['attributes']:.1%}"
+
+
+def _by_scheduler(known: Results, part: str, steps: int) -> dict[str, Result]:
+    results = {name: known.get(f"{part}-{name}-{steps}") for name in SCHEDULERS}
+    return {name: one for name, one in results.items() if one is not None}
+
+
+def _is_of(part: str) -> Callable[[Result], bool]:
+    return lambda one: one["name"].startswith(part)
 
 
 def figures(known: Results) -> dict[str, str]:
@@ -212,6 +241,7 @@ def figures(known: Results) -> dict[str, str]:
         "cost-scale.svg": _scale_panels(known),
         "cost-layers.svg": _layer_panels(known),
         "cost-fidelity.svg": _fidelity_panels(known),
+        "cost-quality.svg": _quality_panels(known),
     }
     return {name: plot.svg(panels) for name, panels in drawn.items() if panels}
 
@@ -264,24 +294,33 @@ def _layer_panels(known: Results) -> list[plot.Panel]:
 
 
 def _fidelity_panels(known: Results) -> list[plot.Panel]:
-    panels = []
-    for steps in STEPS:
-        series = {
-            one["scheduler"]: [
-                (method["forwards"], summary(method)["psnr"])
-                for name, method in one["methods"].items()
-                if name == FAST or name.startswith(("PAG every", "both every"))
-            ]
-            for one in _fidelity(known)
-            if one["steps"] == steps
+    def points(one: Result) -> plot.Points:
+        return [
+            (method["forwards"], summary(method)["psnr"])
+            for name, method in one["methods"].items()
+            if name == FAST or name.startswith(("PAG every", "both every"))
+        ]
+
+    return [
+        plot.Panel(f"{steps} steps", "forwards a step", "PSNR, dB", series, zero=False)
+        for steps in STEPS
+        if (series := {name: points(one) for name, one in _by_scheduler(known, "fidelity", steps).items()})
+    ]
+
+
+def _quality_panels(known: Results) -> list[plot.Panel]:
+    def series(steps: int, key: str, unit: float) -> dict[str, plot.Points]:
+        return {
+            name: [(method["forwards"], method[key] * unit) for method in one["methods"].values()]
+            for name, one in _by_scheduler(known, "quality", steps).items()
         }
-        if series and all(series.values()):
-            panels.append(plot.Panel(f"{steps} steps", "forwards a step", "PSNR, dB", series, zero=False))
-    return panels
 
-
-def _fidelity(known: Results) -> list[Result]:
-    return [one for name, one in known.items() if name.startswith("fidelity-")]
+    return [
+        plot.Panel(f"{label}, {steps} steps", "forwards a step", label, found, zero=False)
+        for steps in STEPS
+        for key, label, unit in (("distance", "Fréchet distance", 1.0), ("attributes", "attributes found, %", 100.0))
+        if (found := series(steps, key, unit))
+    ]
 
 
 def _ratio(ours: Result | None, theirs: Result | None) -> str:

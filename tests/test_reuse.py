@@ -115,9 +115,9 @@ class TestPlan:
         assert planned(pag.Reuse(4, 4), 25) == ([0, 4, 8, 12, 16, 20, 23], [0, 6, 10, 14, 18, 22, 24])
 
     def test_a_share_of_the_run_begins_later(self):
-        assert planned(pag.Reuse(0.17, 0.14), 25) == ([0, 6, 9, 13, 16, 20, 23], [0, 8, 12, 16, 21, 24])
-        assert planned(pag.Reuse(0.17, 0.14), 50)[0] == [0, 11, 18, 25, 32, 39, 46, 48]
-        assert planned(pag.Reuse(0.17, 0.14), 4) == ([0, 1, 2, 3], [0, 1, 2, 3])
+        assert planned(pag.Reuse(0.175, 0.14), 25) == ([0, 6, 9, 13, 16, 20, 23], [0, 8, 13, 17, 21, 24])
+        assert planned(pag.Reuse(0.175, 0.14), 50)[0] == [0, 11, 18, 25, 32, 39, 46, 48]
+        assert planned(pag.Reuse(0.175, 0.14), 4) == ([0, 1, 2, 3], [0, 1, 2, 3])
 
     def test_fast_costs_three_quarters_of_classifier_free_guidance(self):
         """What rows cost is counted for Stable Diffusion 1.5 at 512² and `mid`."""
@@ -132,7 +132,7 @@ class TestPlan:
         assert planned(pag.Reuse(cfg=3), 9) == ([0, 3, 6], list(range(9)))
 
     def test_both_calls_of_a_step_of_two_are_seen(self):
-        for reuse, apart in ((pag.Reuse(4, 4), 5), (pag.Reuse(0.17, 0.14), 5), (pag.Reuse(3, 3), 3)):
+        for reuse, apart in ((pag.Reuse(4, 4), 5), (pag.Reuse(0.175, 0.14), 5), (pag.Reuse(3, 3), 3)):
             uncond, _ = planned(reuse, 49, parts=2)
             assert {after - before for before, after in pairwise(uncond[1:-1])} == {apart}
 
@@ -185,7 +185,7 @@ def test_settings_that_do_not_exist_are_told():
 def test_a_speed_is_a_name_and_the_only_setting():
     pipe = zoo.pipeline()
     assert pag.guide(pipe, speed="exact").guidance.reuse is None
-    assert pag.guide(pipe, speed="fast").guidance.reuse == pag.Reuse(0.17, 0.14)
+    assert pag.guide(pipe, speed="fast").guidance.reuse == pag.Reuse(0.175, 0.14)
     with pytest.raises(ValueError, match=r"speed='faster' does not exist. There is: exact, fast"):
         pag.guide(pipe, speed="faster")
     with pytest.raises(ValueError, match="two names of one setting"):

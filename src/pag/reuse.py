@@ -98,7 +98,7 @@ def _interval(name: str, value: object) -> int | float:
     return number if number < 1 else int(number)
 
 
-SPEEDS: Mapping[str, Reuse | None] = {"exact": None, "fast": Reuse(pag=0.17, cfg=0.14)}
+SPEEDS: Mapping[str, Reuse | None] = {"exact": None, "fast": Reuse(pag=0.175, cfg=0.14)}
 """By name, what suits most."""
 
 
