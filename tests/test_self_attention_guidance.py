@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import pag
 from pag.families import Convention
-from pag.perturbations import INPUT_PERTURBATIONS
+from pag.perturbations import INPUT_PERTURBATIONS, Attend, Tokens
 from tests import degraded, zoo
 from tests.denoisers import NETWORKS, Network
 from tests.test_compile import Graphs
@@ -264,6 +264,21 @@ def test_a_pipeline_that_calls_for_each_prompt_is_refused():
 def test_an_image_that_is_smaller_than_the_blur_is_refused():
     with pytest.raises(ValueError, match="blurs over 9 pixels here, but has 4×16: it needs at least 5 of each"):
         INPUT_PERTURBATIONS["sag"].degrade(torch.zeros(1, 3, 4, 16), torch.ones(1, 1, 2, 8, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("boolean", [False, True])
+def test_the_map_is_looked_at_in_parts(monkeypatch: pytest.MonkeyPatch, boolean: bool):
+    """It is that of the image among itself, its queries a part at a time; 5 keys are of something else."""
+    monkeypatch.setattr("pag.perturbations.self_attention_guidance._SCORES", 0)
+    generator = torch.Generator().manual_seed(0)
+    q, k = (torch.randn(2, 3, count, 4, generator=generator).double() for count in (300, 305))
+    allowed = torch.rand(1, 1, 300, 305, generator=generator) > 0.2
+    added = torch.zeros(1, 1, 300, 305).double().masked_fill(~allowed, float("-inf"))
+    weights = ((q @ k.transpose(-1, -2) / 2) + added)[..., 5:].softmax(dim=-1)
+    attend = Attend(torch.nn.functional.scaled_dot_product_attention, allowed if boolean else added)
+    seen = INPUT_PERTURBATIONS["sag"].look(q, k, attend, Tokens(slice(0, 300), slice(5, 305)))
+    assert seen.equal(weights.mean(1).sum(1) > 1)
+    assert 0 < seen.sum() < seen.numel()
 
 
 @pytest.mark.parametrize(("name", "size", "sigma"), [("sag", 9, 1.0), ("sag_pixels", 31, 9.0)])

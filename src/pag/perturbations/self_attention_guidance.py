@@ -9,8 +9,9 @@ from torch import Tensor
 
 from pag.perturbations._interface import Attend, Heads, Image, InputPerturbation, Keys, Tokens
 
-_SCORES, _QUERIES = 2**23, 128
-"""Scores that are held at once, and the least queries that are looked at at once."""
+_SCORES, _QUERIES = 2**21, 128
+"""Scores of a row that are held at once, and the least queries that are looked at at once. It is not for the number of
+rows, so that torch.compile does not trace anew for each."""
 
 
 def attended(q: Heads, k: Keys, attend: Attend, tokens: Tokens) -> Bool[Tensor, "rows image"]:
@@ -27,7 +28,7 @@ def attended(q: Heads, k: Keys, attend: Attend, tokens: Tokens) -> Bool[Tensor, 
     queries, keys = q[..., tokens.image, :], k[..., tokens.keys, :]
     scale = q.shape[-1] ** -0.5 if attend.scale is None else attend.scale
     mask = _of_image(attend.mask, tokens)
-    step = max(_QUERIES, _SCORES // (q.shape[0] * q.shape[1] * keys.shape[-2]))
+    step = max(_QUERIES, _SCORES // (q.shape[1] * keys.shape[-2]))
     got = torch.zeros(k.shape[0], keys.shape[-2], dtype=torch.promote_types(q.dtype, torch.float32), device=q.device)
     for start in range(0, queries.shape[-2], step):
         part = slice(start, start + step)
