@@ -17,7 +17,16 @@ from tests import zoo
 from tests.denoisers import NETWORKS
 from tests.runs import RUNS
 from tests.test_costs import MODELS
-from tests.test_denoisers import S, Step, difference, every_network, rows_of, step_arguments, with_and_without_cfg
+from tests.test_denoisers import (
+    S,
+    Step,
+    difference,
+    every_network,
+    guided_step,
+    rows_of,
+    step_arguments,
+    with_and_without_cfg,
+)
 
 SOME_RUNS = (
     "FluxPipeline",
@@ -44,9 +53,7 @@ def test_the_numbers_are_those_of_all_rows_at_once(name: str, g: float):
     network = NETWORKS[name]
     step = Step(network.model(), g)
     for path in network.paths:
-        given = step_arguments(network, g, rows_of(network, path))
-        with pag.guide(step, S, layers=path):
-            expected = step(network, given)
+        given, expected = step_arguments(network, g, rows_of(network, path)), guided_step(name, g, path)
         with pag.guide(step, S, layers=path, low_memory=True):
             assert difference(step(network, given), expected) <= 1e-5, path
 

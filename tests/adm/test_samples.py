@@ -3,7 +3,6 @@
 import errno
 import os
 import re
-import signal
 import subprocess
 import sys
 import zipfile
@@ -143,15 +142,14 @@ def test_another_batch_goes_on_too(pipe: Any, expected: bytes, tmp_path: Path):
         assert [(some.start, some.stop) for some in parts.missing(range(7), 2)] == [(2, 3), (4, 6)]
 
 
+# Of processes that are killed, all made of one that has read the libraries.
 KILLED = """
-import os, shutil, signal
-from pathlib import Path
+import os, shutil, signal, sys
 from pag.adm import npz, parts
 from pag.adm.samples import sample
 from tests.adm import tiny, test_samples
 
-left = [{moment}]
-def killing(function):
+def killing(function, left):
     def run(*args, **kwargs):
         left[0] -= 1
         if left[0] < 0:
@@ -159,27 +157,43 @@ def killing(function):
         return function(*args, **kwargs)
     return run
 
-npz.os.fsync = killing(os.fsync)
-parts.shutil.rmtree = killing(shutil.rmtree)
-sample(tiny.pipeline(classes=tiny.CLASSES), {file!r}, test_samples.SHORT, batch=test_samples.BATCH)
+pipe = tiny.pipeline(classes=tiny.CLASSES)
+for file, moment in zip(sys.argv[1::2], map(int, sys.argv[2::2])):
+    if child := os.fork():
+        _, status = os.waitpid(child, 0)
+        assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, (moment, status)
+    else:
+        left = [moment]
+        npz.os.fsync, parts.shutil.rmtree = killing(os.fsync, left), killing(shutil.rmtree, left)
+        sample(pipe, file, test_samples.SHORT, batch=test_samples.BATCH)
+        os._exit(0)
 """
 # The settings are written first, then four parts, then the file, then the parts are removed.
 MOMENTS = {"settings": 0, "first part": 1, "third part": 3, "the file": 5, "removal": 6}
 
 
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """What is left of runs that were killed, by moment: the place of the file."""
+    files = {moment: tmp_path_factory.mktemp("killed") / "samples.npz" for moment in MOMENTS.values()}
+    arguments = [str(one) for moment, file in files.items() for one in (file, moment)]
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED, *arguments], cwd=Path(__file__).parents[2], capture_output=True
+    )
+    assert ended.returncode == 0, ended.stderr.decode()
+    return files
+
+
 @pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS)
-def test_kill(pipe: Any, expected: bytes, tmp_path: Path, moment: int):
-    file = tmp_path / "samples.npz"
-    script = KILLED.format(moment=moment, file=str(file))
-    ended = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], capture_output=True)
-    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+def test_kill(pipe: Any, expected: bytes, killed: dict[int, Path], moment: int):
+    file = killed[moment]
     assert file.exists() == (moment == 6)
-    assert names(tmp_path)
+    assert names(file.parent)
     pipe.calls.clear()
     sample(pipe, file, SHORT, batch=BATCH)
     assert len(pipe.calls) == 4 - min(4, max(0, moment - 1))  # a batch that is on the disk is not made again
     assert file.read_bytes() == expected
-    assert names(tmp_path) == ["samples.npz"]
+    assert names(file.parent) == ["samples.npz"]
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])

@@ -112,10 +112,9 @@ def merge(
     out: Annotated[Path, typer.Argument(metavar="FILE.npz", help="The --out of the shards.", show_default=False)],
 ) -> None:
     """Make one file of the files of all shards, as the last of them does by itself where it sees the others."""
-    with console.quiet():
-        from pag.adm.merge import merge as merge_shards
+    from pag.adm.merge import merge as merge_shards
 
-        images = merge_shards(out)
+    images = merge_shards(out)
     console.stdout().print(f"{out}: {images} images", markup=False)
 
 
