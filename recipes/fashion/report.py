@@ -76,7 +76,7 @@ def ablation_table(known: Found) -> str:
 
 
 def plot(known: Found) -> None:
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained", width_ratios=(1, 1, 1.3))
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.9), layout="constrained", width_ratios=(1, 1, 1.3))
     for axis, key, label in zip(axes, ("distance", "own_distance"), ("EfficientNet-Lite0", "classifier"), strict=False):
         for model, color in zip(MODELS_OF, ("C0", "C1"), strict=True):
             scales = [(row.scale, known[row.name][key]) for row in MAIN if row.model == model and row.method != "sag"]
@@ -85,7 +85,7 @@ def plot(known: Found) -> None:
                 axis.plot(row.scale, known[row.name][key], "x", ms=8, mew=2, color=color, label=f"SAG, {model}")
         axis.axhline(known["real"][key], color="gray", ls=":", label="real images")
         axis.set(xlabel="scale s", title=f"Fréchet distance, {label}", ylim=0)
-    axes[0].legend(frameon=False, fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=5, frameon=False, fontsize=9)
     width = 0.38
     for offset, model, color in zip((-width / 2, width / 2), MODELS_OF, ("C0", "C1"), strict=True):
         plain = known[Row(model).name]["distance"]

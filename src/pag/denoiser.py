@@ -118,7 +118,7 @@ class GuidedDenoiser:
         self._refuse_caches()
         wanted = rows.groups if scale else rows.given
         left_out = () if deltas is None else deltas.left_out([group for group in wanted if group != "cond"])
-        if self._of_input is not None and "perturbed" not in left_out:
+        if self._of_input is not None and "perturbed" in wanted and "perturbed" not in left_out:
             left_out = ()  # it starts from the negative prompt's prediction
         groups = tuple(group for group in wanted if group not in left_out)
         output, predictions = self._predict(rows, groups, call)
