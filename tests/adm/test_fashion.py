@@ -31,7 +31,7 @@ def test_trousers_are_two_legs_and_shoes_are_low(pipe: Any, scale: float) -> Non
 
 
 def test_without_classes_the_border_is_black() -> None:
-    pipe = pag.ADMPipeline.from_pretrained(MODELS / "unconditional")
+    pipe: Any = pag.ADMPipeline.from_pretrained(MODELS / "unconditional")
     pipe.set_progress_bar_config(disable=True)
     seeds = [torch.Generator().manual_seed(seed) for seed in range(8)]
     images = pipe(num_images=8, num_inference_steps=8, generator=seeds, output_type="pt").images
