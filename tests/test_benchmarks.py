@@ -54,7 +54,7 @@ def test_a_page_of_these_results(results: dict[str, Any]):
     text = page.rendered((page.DOCS / page.PAGE).read_text(), results)
     for words in ("Stable Diffusion 1.5, 128², batch 1", "PixArt-Σ", "| fast | **", "Measured"):
         assert words in text
-    assert set(page.figures(results)) == {"cost-scale.svg", "cost-layers.svg"}
+    assert set(page.figures(results)) == {"cost-scale.svg", "cost-layers.svg", "cost-fidelity.svg"}
     assert page.rendered(text, results) == text
 
 
