@@ -8,9 +8,10 @@ from typing import Any, final
 
 import torch
 from torch import Tensor, UntypedStorage, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
+
+from pag.intercept import DispatchMode, makes_new_tensors
+from pag.rows import tensors
 
 
 class _ValuesError(Exception):
@@ -30,7 +31,7 @@ class _Known:
     make: Callable[[], Any] | None
 
 
-class _Counter(TorchDispatchMode, ABC):
+class _Counter(DispatchMode, ABC):
     """Sees every operation inside this context.
 
     Without values, on the meta device, an operation is run once: what it makes of tensors of the same shapes is known
@@ -79,8 +80,7 @@ def _described(value: Any) -> Hashable:
 def _maker(func: Any, output: Any) -> Callable[[], Any] | None:
     """What makes such an output, if it is nothing but new tensors without values."""
     if isinstance(output, Tensor):
-        aliased = func._schema.is_mutable or any(one.alias_info is not None for one in func._schema.returns)
-        if aliased or not output.is_meta or output.storage_offset():
+        if not (makes_new_tensors(func) and output.is_meta) or output.storage_offset():
             return None
         shape, stride, dtype = output.shape, output.stride(), output.dtype
         return lambda: torch.empty_strided(shape, stride, dtype=dtype, device="meta")
@@ -154,4 +154,4 @@ class PeakMemory(_Counter):
 
 
 def _storages(value: Any) -> list[UntypedStorage]:
-    return [leaf.untyped_storage() for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
+    return [tensor.untyped_storage() for tensor in tensors(value)]

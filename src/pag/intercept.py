@@ -17,8 +17,12 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor, nn
 from torch.nn.attention import flex_attention
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pag.processors import REPLACEMENTS, SPARSE, block_sparse
+
+DispatchMode = TorchDispatchMode
+"""Sees every operation inside its context."""
 
 Call = Callable[..., Any]
 
@@ -340,3 +344,9 @@ def running_on_meta() -> Generator[None]:
             yield
     finally:
         torch.autocast, flex_attention.flex_attention = plain
+
+
+def makes_new_tensors(operation: Any) -> bool:
+    """Whether what an operation of a :class:`DispatchMode` returns is in no part what it was given."""
+    schema = operation._schema
+    return not schema.is_mutable and all(one.alias_info is None for one in schema.returns)
