@@ -56,13 +56,10 @@ def _grid(tokens: int, size: Sequence[int]) -> tuple[int, int]:
 
 
 def recommended(model: nn.Module, family: Family, method: str) -> Layers:
-    """The recommended layers: those of PAG or, where a method looks at one layer, the first in the middle."""
-    layers = family.recommended(model)
+    """The recommended layers: those of PAG or, where a method looks at one layer, that one."""
     if method not in INPUT_PERTURBATIONS:
-        return layers
-    sites = family.sites(model)
-    middle = [site for site in sites if site.path.startswith("mid_block")]
-    return (middle or select(sites, layers))[0].path
+        return family.recommended(model)
+    return select(family.sites(model), family.looked_at or family.recommended(model))[0].path
 
 
 def check_input(model: Any, family: Family, sites: Sequence[Site], method: str) -> None:

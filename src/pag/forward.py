@@ -52,8 +52,7 @@ class GuidedForward:
         self._family = family
         self._config: Any = getattr(model, "config", None)
         self._places = [Place(site, model.get_submodule(site.path)) for site in sites]
-        of_input = INPUT_PERTURBATIONS.get(perturbation)
-        self._look = None if of_input is None else of_input.look
+        self._of_input = INPUT_PERTURBATIONS.get(perturbation)
         self._perturbation = PERTURBATIONS.get(perturbation, identity)  # unless it only looks
         self._rows: Rows | None = None
         self._call: Mapping[str, Any] = {}
@@ -250,7 +249,7 @@ class GuidedForward:
         return output
 
     def _operation(self, rows: Rows, place: Place, inputs: Mapping[str, Any]) -> Call:
-        if self._look is not None:
+        if self._of_input is not None:
             return Looking(self, rows, base_of(rows), place, inputs)
         return Operation(self, rows, place, inputs) if rows.perturbed else self._unperturbed
 
@@ -314,9 +313,9 @@ class GuidedForward:
         """
         attending = Attending(place.site, self._call, inputs, q.shape[-2], k.shape[-2], self._config)
         where = self._family.image(attending)
-        if self._look is not None and isinstance(where, slice):
+        if self._of_input is not None and isinstance(where, slice):
             place.reached = True
-            place.seen = self._look(q, k, attend, tokens_between(where, self._family.shift(attending), 1))
+            place.seen = self._of_input.look(q, k, attend, tokens_between(where, self._family.shift(attending), 1))
 
 
 def _within(model: nn.Module, paths: Sequence[str]) -> list[nn.Module]:

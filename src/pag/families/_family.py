@@ -210,6 +210,7 @@ class Family:
         degradable: whether the sample is an image of shape (rows, channels, height, width), whose first channels are
             denoised and whose tokens lie row by row at the sites, and the output is what the pipeline's scheduler says:
             then methods apply that make the image in the input worse.
+        looked_at: names of layers of which such a method looks at the first; those recommended if there are none.
         predictions: how many of the outputs are predictions (of video and audio, say).
         packed: whether ``forward`` takes one sample only, packed into one sequence that has no rows. Its perturbed
             prediction is then a call of its own, which shares nothing.
@@ -258,6 +259,7 @@ class Family:
     frames: Callable[[Any, Mapping[str, Any]], int] = one_frame
     variance: Callable[[Any], bool] = no_variance
     degradable: bool = False
+    looked_at: tuple[str, ...] = ()
     predictions: int = 1
     packed: bool = False
     aside: tuple[str, ...] = ()

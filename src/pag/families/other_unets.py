@@ -129,6 +129,7 @@ PLAIN = Family(
     trunk=unet.TRUNK,
     variance=learned_variance,
     degradable=True,
+    looked_at=("mid",),
     example=_plain_example,
     layers=("mid",),
     layers_of=adm_layers,

@@ -150,6 +150,7 @@ UNET = Family(
     taken_singly=("down_block_additional_residuals",),
     variance=predicts_variance,
     degradable=True,
+    looked_at=("mid",),
     example=example,
     layers=("mid",),
     scale=3.0,
