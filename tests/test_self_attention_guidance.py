@@ -1,12 +1,12 @@
 """Self-attention guidance: diffusers' own pipeline of it, its formula on other networks, and the laws."""
 
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from diffusers import DiffusionPipeline, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
-from torch import Tensor, nn
+from torch import Tensor
 
 import pag
 from pag.families import Convention
@@ -14,6 +14,7 @@ from pag.perturbations import INPUT_PERTURBATIONS, Attend, Tokens
 from tests import degraded, zoo
 from tests.denoisers import NETWORKS, Network
 from tests.test_compile import Graphs
+from tests.test_contract import Step as UNetStep
 from tests.test_denoisers import Step, mean, step_arguments
 
 G, S, TOLERANCE = 4.0, 0.75, 1e-4
@@ -97,25 +98,6 @@ def test_a_call_gives_the_formula(name: str, g: float):
     assert zoo.difference(step(known, given)[0], expected) > 1e-3
 
 
-class UNetStep:
-    """One step of a pipeline: rows in, ``u + g·(c − u)`` out."""
-
-    pag_convention = Convention()
-
-    def __init__(self, model: nn.Module, scheduler: Any = None, g: float = G) -> None:
-        self.unet, self.guidance_scale, self.scheduler = model, g, scheduler or zoo.ddim()
-        self.scheduler.set_timesteps(10)
-
-    @property
-    def do_classifier_free_guidance(self) -> bool:
-        return self.guidance_scale > 1
-
-    @torch.no_grad()
-    def __call__(self, arguments: dict[str, Any]) -> Tensor:
-        u, c = self.unet(**arguments)[0].chunk(2)
-        return u + self.guidance_scale * (c - u)
-
-
 def arguments(count: int = 2, kind: str = "sd15") -> dict[str, Any]:
     """What a pipeline passes with classifier-free guidance: equal rows, but for the text."""
     given = zoo.inputs(network(kind), 2 * count)
@@ -130,16 +112,19 @@ def guided(step: Any, given: dict[str, Any], **settings: Any) -> Tensor:
 
 def test_the_scheduler_does_not_matter():
     """What the network gets is the same at one noise level, whatever a scheduler makes of it around the call."""
-    given, ddim = arguments(), zoo.ddim()
-    euler = EulerDiscreteScheduler.from_config(ddim.config)
-    assert zoo.difference(guided(UNetStep(network(), euler), given), guided(UNetStep(network()), given)) <= 1e-6
+    given, ddim_step = arguments(), UNetStep(network(), G)
+    euler_step: Any = UNetStep(network(), G)
+    euler: Any = EulerDiscreteScheduler.from_config(ddim_step.scheduler.config)
+    euler.set_timesteps(10)
+    euler_step.scheduler = euler
+    assert zoo.difference(guided(euler_step, given), guided(ddim_step, given)) <= 1e-6
 
 
 def test_channels_that_are_not_denoised_stay_as_they_are():
     seen: list[Tensor] = []
     unet, given = zoo.unet("inpaint"), arguments(1, "inpaint")
     unet.register_forward_pre_hook(lambda _module, _args, kwargs: seen.append(kwargs["sample"]), with_kwargs=True)
-    guided(UNetStep(unet), given)
+    guided(UNetStep(unet, G), given)
     first, again = seen
     assert again[:, 4:].equal(first[:1, 4:])
     assert zoo.difference(again[:, :4], first[:1, :4]) > 1e-3
@@ -147,7 +132,7 @@ def test_channels_that_are_not_denoised_stay_as_they_are():
 
 def test_the_laws():
     """Off is exact; sharing rows and saving memory change nothing; an image depends on its own rows; nothing stays."""
-    step, given = UNetStep(network()), arguments()
+    step, given = UNetStep(network(), G), arguments()
     before, plain = zoo.state_of(network()), step(given)
     for scale, start, stop in ((0.0, 0.0, 1.0), (S, 0.51, 1.0), (S, 0.0, 0.5)):
         with pag.guide(step, scale, start=start, stop=stop, perturbation="sag"):
@@ -163,7 +148,7 @@ def test_the_laws():
 
 def test_an_error_in_the_second_call_leaves_nothing():
     unet, calls = zoo.unet(), list[int]()
-    step, given = UNetStep(unet), arguments()
+    step, given = UNetStep(unet, G), arguments()
     plain = step(given)
 
     def fail(*_: Any) -> None:
@@ -183,11 +168,11 @@ def test_half_precision(dtype: torch.dtype):
     """What is returned has the network's type; noise and image are told apart in float32."""
     given = {name: value.to(dtype) if value.is_floating_point() else value for name, value in arguments().items()}
     half: Any = zoo.unet()
-    result = guided(UNetStep(half.to(dtype)), given)
+    result = guided(UNetStep(half.to(dtype), G), given)
     assert result.dtype == dtype
     exact = {name: value.float() if value.is_floating_point() else value for name, value in given.items()}
-    error = zoo.difference(result, guided(UNetStep(network()), exact))
-    assert error <= 2 * zoo.difference(UNetStep(half)(given), UNetStep(network())(exact))
+    error = zoo.difference(result, guided(UNetStep(network(), G), exact))
+    assert error <= 2 * zoo.difference(UNetStep(half, G)(given), UNetStep(network(), G)(exact))
 
 
 @pytest.mark.parametrize(
@@ -207,6 +192,16 @@ def test_differences_are_reused(reuse: pag.Reuse, expected: list[int]):
     with pag.guide(pipe, perturbation="sag", reuse=reuse, share_rows=False):
         zoo.sample(pipe, steps=5, **zoo.prompts())
     assert rows == expected
+
+
+def test_outside_of_its_interval_the_negative_prompt_is_reused():
+    rows: list[int] = []
+    unet = zoo.unet()
+    unet.conv_in.register_forward_hook(lambda _module, _inputs, output: rows.append(len(output)))
+    pipe = zoo.pipeline(unet=unet)
+    with pag.guide(pipe, perturbation="sag", reuse=pag.Reuse(cfg=3), stop=0.2, share_rows=False):
+        zoo.sample(pipe, steps=6, **zoo.prompts())
+    assert rows == [2, 1, 1, 1, 2, 1, 1]
 
 
 def test_it_costs_a_forward_of_the_rows_it_starts_from():
@@ -248,16 +243,16 @@ def test_what_has_no_image_in_its_input_is_refused():
 
 
 def test_a_pipeline_with_another_image_first_is_refused():
-    step = UNetStep(network())
+    step: Any = UNetStep(network(), G)
     step.pag_convention = Convention(noisy_first=False)
-    with pytest.raises(TypeError, match="UNetStep does not pass it in its first channels alone"):
+    with pytest.raises(TypeError, match="Step does not pass it in its first channels alone"):
         pag.guide(step, perturbation="sag")
 
 
 def test_a_pipeline_that_calls_for_each_prompt_is_refused():
-    step, given = UNetStep(network()), arguments()
+    given, step = arguments(), cast(Any, UNetStep(network(), G))
     step.pag_convention = Convention(calls=("cond", "uncond"))
-    with pytest.raises(TypeError, match="UNetStep calls its denoiser once for each prompt"):
+    with pytest.raises(TypeError, match="Step calls its denoiser once for each prompt"):
         guided(step, given)
 
 
