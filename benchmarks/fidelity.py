@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
@@ -20,6 +21,7 @@ import pag
 from benchmarks.judge import RECIPE, Gallery, perceptual, psnr
 from benchmarks.operations import Operations
 from benchmarks.speed import Part
+from pag.reuse import SPEEDS
 
 G, S = 3.0, 2.0
 EXACT, CFG, NONE, FAST = "CFG + PAG, exact", "CFG", "no guidance", "fast"
@@ -30,7 +32,7 @@ METHODS: dict[str, dict[str, Any] | None] = {
     "both every 2nd": {"reuse": pag.Reuse(pag=2, cfg=2)},
     "both every 3rd": {"reuse": pag.Reuse(pag=3, cfg=3)},
     FAST: {"speed": "fast"},
-    "fast without repaying": {"reuse": pag.Reuse(pag=0.175, cfg=0.14, repay=0.0)},
+    "fast without repaying": {"reuse": replace(SPEEDS["fast"], repay=0.0)},  # pyright: ignore
     "both every 6th": {"reuse": pag.Reuse(pag=6, cfg=6)},
     "PAG in the first half": {"stop": 0.5},
     "PAG in the middle": {"start": 0.2, "stop": 0.8},
