@@ -133,8 +133,7 @@ BLOCKS: dict[str, tuple[str, str, dict[str, Any], list[int]]] = {
 """The published architectures, but for their widths, and their graphs: plain, guided, and both once more."""
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("name", [pytest.param("SD 1.5", marks=pytest.mark.slow), "SDXL"])
 def test_block_by_block_as_published(name: str):
     """SDXL's ten blocks in the middle are all perturbed: they share a graph, but for the first."""
     cls, kind, config, counts = BLOCKS[name]

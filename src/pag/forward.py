@@ -4,6 +4,7 @@ import weakref
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from typing import Any, final
 
 import torch
@@ -62,11 +63,10 @@ class GuidedForward:
         self._map_unneeded = False
         readers = {name: paths for name, read_in in family.read_in.items() if (paths := read_in(model))}
         self._around = {name: _within(model, paths) for name, paths in readers.items()}
-        reading = [(name, model.get_submodule(path)) for name, paths in readers.items() for path in paths]
-        self._overrides = [
-            Override(module, partial(self._read, *_input(module, name)), alike=True) for name, module in reading
-        ]
-        self._overrides += [Override(place.module, partial(self._perturb, place), alike=True) for place in self._places]
+        self._readers = {
+            name: [self._reader(model.get_submodule(path), name) for path in paths] for name, paths in readers.items()
+        }
+        self._overrides = [Override(place.module, partial(self._perturb, place), alike=True) for place in self._places]
         known: dict[type, Arguments] = {}
 
         def step_into(module: nn.Module, function: Call, *more: Any) -> None:
@@ -88,6 +88,9 @@ class GuidedForward:
         self._record = Record(self._recorded(model, family) if low_memory else [], model)
         self._overrides += self._record.overrides
 
+    def _reader(self, module: nn.Module, name: str) -> Override:
+        return Override(module, partial(self._read, *_input(module, name)), alike=True)
+
     def _recorded(self, model: nn.Module, family: Family) -> list[tuple[nn.Module, Arguments]]:
         """What perturbed rows alone do not compute again. Their pass does not see where the text enters."""
         skipping = [place for place in self._places if place.skips_map]
@@ -106,7 +109,7 @@ class GuidedForward:
 
     def serves(self, other: "GuidedForward") -> bool:
         """Whether this one can do what the other would: step into the same modules."""
-        mine, its = self._overrides, other._overrides
+        mine, its = ([*chain(*one._readers.values()), *one._overrides] for one in (self, other))
         same = len(mine) == len(its) and all(a.module is b.module for a, b in zip(mine, its, strict=True))
         return same and not any(override.spent for override in mine)
 
@@ -179,11 +182,14 @@ class GuidedForward:
     @contextmanager
     def _installed(self, rows: Rows, stage: Stage, call: Mapping[str, Any]) -> Generator[None]:
         self._stage, self._shares, self._call, self._rows = stage, stage != Stage.PARTED, call, rows
-        install(self._overrides)
+        # Where nothing is lent they would make blocks of one kind differ, and graphs of their own for them.
+        readers = [self._readers[name] for name in self._readers if self.lends(name)]
+        overrides = [*chain(*readers), *self._overrides]
+        install(overrides)
         try:
             yield
         finally:
-            remove(self._overrides)
+            remove(overrides)
             self._rows, self._call, self._lent = None, {}, None
 
     def _enter_text(self, arguments: Arguments, original: Call, *args: Any, **kwargs: Any) -> Any:
