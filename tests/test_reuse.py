@@ -143,12 +143,18 @@ class TestPlan:
 def test_what_was_missed_is_repaid():
     """A delta that grows evenly: its sum over the run is right but for a quarter of what was missed."""
     deltas, used = Deltas(pag.Reuse(cfg=3, repay=1.0)), 0.0
-    for step in range(7):
-        deltas.begin(step, 8)
+    for step in range(28):
+        deltas.begin(step, 29)
         left_out = deltas.left_out(["uncond"])
         u = {} if left_out else {"uncond": [torch.full((1, 1), -float(step))]}
         used -= float(deltas.completed([torch.zeros(1, 1)], u, left_out)["uncond"][0])
-    assert used == sum(range(7))
+    assert used == sum(range(28))
+
+
+def test_few_steps_repay_less():
+    reuse = pag.Reuse(repay=0.75)
+    assert [reuse.repaid(steps) for steps in (None, 100, 25, 10)] == [0.75, 0.75, 0.75, pytest.approx(0.3)]
+    assert [reuse.repaid(steps, parts=2) for steps in (None, 49, 19)] == [0.75, 0.75, pytest.approx(0.3)]
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ Approximate, and off unless asked for. A delta is the difference of the prompt's
 last one is held: the rows that it would need are not run, and ``ĉ`` and ``u`` are ``c`` less that delta.
 
 Holding lags behind. So the step that computes ``d`` anew, after ``n`` steps that held ``d₀``, also repays most of what
-these missed, had the delta grown evenly: it adds ``repay·n/2·(d − d₀)``. The last step, which nothing could put right
-any more, does not.
+these missed, had the delta grown evenly: it adds ``repay·n/2·(d − d₀)``. With fewer than 25 steps it repays less, in
+proportion to their number, for between two distant steps no delta grows evenly. The last step, which nothing could put
+right any more, does not repay.
 """
 
 import math
@@ -25,7 +26,7 @@ Delta = Sequence[Tensor]
 
 
 _USUAL_STEPS = 25
-"""Where nothing tells how many steps a run has."""
+"""Where nothing tells how many steps a run has, and from which number on all is repaid that is asked for."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Reuse:
     Args:
         pag: compute ``c − ĉ`` once in so many steps: a whole number of them, 1 or more, or a share of the run below 1.
         cfg: the same for ``c − u``; to all negative prompts, if there are several.
-        repay: which share of what was missed between two computations is made up for, from 0 to 1.
+        repay: which share of what was missed between two computations is made up for, from 0 to 1. It is that of a run
+            of 25 steps or more; of 10 steps it is 10/25 of it.
 
     Raises:
         TypeError: if an argument has the wrong type.
@@ -71,6 +73,15 @@ class Reuse:
             every *= (steps or _USUAL_STEPS) / parts
         every = max(1, every)
         return 2 * math.ceil((every - 1) / 2) + 1 if parts == 2 else every
+
+    def repaid(self, steps: int | None, parts: int = 1) -> float:
+        """Which share of what was missed is made up for in a run.
+
+        Args:
+            steps: number of calls in the run, if it is known.
+            parts: calls that make a step of the scheduler.
+        """
+        return self.repay * min(1.0, math.ceil((steps or _USUAL_STEPS * parts) / parts) / _USUAL_STEPS)
 
     def later(self, group: str, every: float, begun: int) -> float:
         """How many calls later than after an interval the second computation is.
@@ -233,7 +244,7 @@ class Deltas:
             left_out: the groups that were not.
         """
         every: dict[str, Delta] = {}
-        repay = 0.0 if self._left(0, self.step) else self._reuse.repay
+        repay = 0.0 if self._left(0, self.step) else self._reuse.repaid(self._steps, self._parts)
         for group, one in computed.items():
             delta = [last_tokens(a, b) - b for a, b in zip(c, one, strict=True)]
             used = delta if self._every(group) == 1 else self._history(group).add(self.step, delta, repay)

@@ -111,7 +111,7 @@ class Formula(BaseGuidance):
     def _reused(self, memory: Memory, c: Tensor, p: Tensor, u: Tensor | None) -> tuple[Tensor, Tensor | None]:
         if self._step <= self._last or self._last < 0:
             memory.reset()
-            memory.steps = self._num_inference_steps - self._step
+            memory.steps, memory.of_steps = self._num_inference_steps - self._step, self._num_inference_steps
         self._last = self._step
         memory.begin(True)
         return c - memory.delta("perturbed", c, p), None if u is None else c - memory.delta("u", c, u)

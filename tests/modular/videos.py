@@ -11,6 +11,7 @@ from tests.denoisers.hunyuan_video import IMAGE
 from tests.modular._run import ModularRun
 from tests.modular.images import embeddings, noise, pixels, transformer
 from tests.runs import ltx2
+from tests.runs.other_videos import GAMMA
 from tests.runs.wan import vae
 
 
@@ -119,14 +120,14 @@ RUNS = {
     "HeliosAutoBlocks": ModularRun("HeliosAutoBlocks", lambda: transformer("helios"), _helios, "blocks.1.attn1"),
     "HeliosPyramidAutoBlocks": ModularRun(
         "HeliosPyramidAutoBlocks",
-        lambda: transformer("helios") | {"scheduler": HeliosScheduler()},
+        lambda: transformer("helios") | {"scheduler": HeliosScheduler(gamma=GAMMA)},
         lambda: _helios() | pixels(64) | {"pyramid_num_inference_steps_list": [2, 1, 1]},
         "blocks.1.attn1",
         steps=None,
     ),
     "HeliosPyramidDistilledAutoBlocks": ModularRun(
         "HeliosPyramidDistilledAutoBlocks",
-        lambda: transformer("helios") | {"scheduler": HeliosDMDScheduler()},
+        lambda: transformer("helios") | {"scheduler": HeliosDMDScheduler(gamma=GAMMA)},
         lambda: _helios() | pixels(64) | {"pyramid_num_inference_steps_list": [1, 1, 1]},
         "blocks.1.attn1",
         steps=None,

@@ -138,6 +138,8 @@ class Memory:
 
     def __init__(self, reuse: pag.Reuse, turns: int, steps: int) -> None:
         self._reuse, self._turns, self.steps = reuse, turns, steps
+        self.of_steps: int | None = None
+        """The steps of the whole run, where these are but its last ones."""
         self._computed: dict[Any, list[tuple[int, Tensor]]] = {}
         self._prompts, self._others = 0, 0
 
@@ -162,7 +164,8 @@ class Memory:
         if len(past) == 1 or step == self.steps - 1:
             return exact
         (before, old), _ = past[-2:]
-        return exact + self._reuse.repay * (step - before - 1) / 2 * (exact - old)
+        repay = self._reuse.repay * min(1.0, (self.of_steps or self.steps) / 25)
+        return exact + repay * (step - before - 1) / 2 * (exact - old)
 
     def _every(self, group: str) -> int:
         return int(self._reuse.pag if group == "perturbed" else self._reuse.cfg)
