@@ -1,7 +1,7 @@
 """What is paid for how much of the exact image: cheaper guidance on the embedded model."""
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache, partial
@@ -34,6 +34,8 @@ METHODS: dict[str, dict[str, Any] | None] = {
     FAST: {"speed": "fast"},
     "fast without repaying": {"reuse": replace(SPEEDS["fast"], repay=0.0)},  # pyright: ignore
     "both every 6th": {"reuse": pag.Reuse(pag=6, cfg=6)},
+    "gate at 0.99": {"reuse": pag.Reuse(gate=0.99)},
+    "gate at 0.998": {"reuse": pag.Reuse(gate=0.998)},
     "PAG in the first half": {"stop": 0.5},
     "PAG in the middle": {"start": 0.2, "stop": 0.8},
 }
@@ -49,16 +51,18 @@ SCHEDULERS: dict[str, Callable[[Any], Any]] = {
 }
 STEPS = (10, 25, 50)
 BATCH = 25
+IMAGES = {10: 300, 25: 300, 50: 150}
+"""By the number of steps, how many are judged by themselves."""
 
 
 def fidelity(scheduler: str, steps: int, small: bool) -> dict[str, Any]:
     """Distance of each method's images from the exact ones, and its operations."""
     prompts = (RECIPE / "prompts.txt").read_text().splitlines()[: 2 if small else 16]
     steps = 2 if small else steps
-    images = {name: _decoded(drawn(name, scheduler, steps, prompts, 0)) for name in METHODS}
+    forwards, images = _drawn(METHODS, scheduler, steps, prompts)
     methods = {
         name: {
-            "forwards": forwards(name, scheduler, steps),
+            "forwards": forwards[name],
             "psnr": psnr(images[name], images[EXACT]),
             "perceptual": perceptual(images[name], images[EXACT]),
         }
@@ -72,18 +76,13 @@ def quality(scheduler: str, steps: int, small: bool) -> dict[str, Any]:
 
     As many real images tell what is the least distance that so few can have.
     """
-    count, steps, size = (4, 2, 2) if small else (300, steps, BATCH)
+    count, steps = (4, 2) if small else (IMAGES[steps], steps)
     gallery = Gallery(reference=50 if small else 2000)
     prompts = gallery.prompts(count)
-    images = {
-        name: torch.cat(
-            [_decoded(drawn(name, scheduler, steps, prompts[at : at + size], at)) for at in range(0, count, size)]
-        )
-        for name in JUDGED
-    }
+    forwards, images = _drawn(JUDGED, scheduler, steps, prompts)
     methods = {
         name: {
-            "forwards": forwards(name, scheduler, steps),
+            "forwards": forwards[name],
             "psnr": psnr(images[name], images[EXACT]),
             **gallery.judge(images[name]),
         }
@@ -102,7 +101,25 @@ def _pipe(scheduler: str) -> Any:
     return pipe
 
 
-def drawn(method: str, scheduler: str, steps: int, prompts: list[str], seed: int) -> Tensor:
+def _drawn(
+    methods: Iterable[str], scheduler: str, steps: int, prompts: list[str]
+) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """By method, operations of an image in units of one without guidance, and images."""
+    with Operations() as alone:
+        latents(NONE, scheduler, steps, prompts[:1], 0)
+    forwards: dict[str, float] = {}
+    images: dict[str, Tensor] = {}
+    for method in methods:
+        with Operations() as operations:
+            found = [
+                latents(method, scheduler, steps, prompts[at : at + BATCH], at) for at in range(0, len(prompts), BATCH)
+            ]
+        forwards[method] = operations.count / len(prompts) / alone.count
+        images[method] = torch.cat([_decoded(one) for one in found])
+    return forwards, images
+
+
+def latents(method: str, scheduler: str, steps: int, prompts: list[str], seed: int) -> Tensor:
     """Latents of prompts, each from a seed of its own."""
     pipe, settings = _pipe(scheduler), METHODS.get(method)
     seeds = [torch.Generator().manual_seed(seed + index) for index in range(len(prompts))]
@@ -115,18 +132,6 @@ def drawn(method: str, scheduler: str, steps: int, prompts: list[str], seed: int
             generator=seeds,
             output_type="latent",
         ).images
-
-
-def forwards(method: str, scheduler: str, steps: int) -> float:
-    """Operations of a run in units of those without guidance."""
-    return _operations(method, scheduler, steps) / _operations(NONE, scheduler, steps)
-
-
-@cache
-def _operations(method: str, scheduler: str, steps: int) -> int:
-    with Operations() as operations:
-        drawn(method, scheduler, steps, ["portrait"], 0)
-    return operations.count
 
 
 def _decoded(latents: Tensor) -> Tensor:

@@ -369,14 +369,19 @@ def _origin(known: Results, keep: Callable[[Result], bool]) -> str:
         return NOT_YET
     commits = ", ".join(sorted({f"`{one['commit'][:10]}`" + ("*" if one["uncommitted"] else "") for one in found}))
     dates = sorted(one["date"][:10] for one in found)
-    machine, versions = found[0]["machine"], found[0]["versions"]
+    versions = found[0]["versions"]
     when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
-    where = machine.get("gpu") or f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads"
+    where = " and ".join(sorted({_machine(one["machine"]) for one in found}))
     starred = " (*: with changes that were not committed)" if "*" in commits else ""
     return (
-        f"Measured {when} at commit {commits}{starred} on {where}, {machine['memory in GiB']} GiB; torch "
+        f"Measured {when} at commit {commits}{starred} on {where}; torch "
         f"{versions['torch']}, diffusers {versions['diffusers']}."
     )
+
+
+def _machine(about: Result) -> str:
+    cores = f"{about['processor']} ({about['cores']} cores, {about['threads']} threads, {about['memory in GiB']} GiB)"
+    return about.get("gpu") or cores
 
 
 SECTIONS: dict[str, Callable[[Results], str]] = {

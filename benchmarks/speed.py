@@ -86,6 +86,11 @@ ON_CPU: dict[str, Part] = {
     "sd15-run": _contest(
         models.sd15, 256, 1, 2, kinds=(CFG, BOTH), steps=25, approximate=True, without=("diffusers", "here")
     ),
+    "sd15-512-4": _contest(models.sd15, 512, 4, 2),
+    "sd15-256-8": _contest(models.sd15, 256, 8, 2, kinds=(CFG, BOTH)),
+    "sd15-512-run": _contest(
+        models.sd15, 512, 1, 2, kinds=(CFG, BOTH), steps=25, approximate=True, without=("diffusers", "here")
+    ),
     "controlnet-256-1": _contest(models.sd15_controlnet, 256, 1, 3),
     "pixart-256-1": _contest(models.pixart_sigma, 256, 1, 3),
     "pixart-256-4": _contest(models.pixart_sigma, 256, 4, 2, kinds=(CFG, BOTH)),

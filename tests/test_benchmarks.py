@@ -86,7 +86,7 @@ def test_attention_on_the_cpu_is_counted():
 @pytest.mark.parametrize("method", [fidelity.EXACT, fidelity.FAST])
 def test_both_counters_agree(method: str):
     def run() -> torch.Tensor:
-        return fidelity.drawn(method, "ddim", 10, ["portrait"], 0)
+        return fidelity.latents(method, "ddim", 10, ["portrait"], 0)
 
     with torch.no_grad(), Operations() as operations:
         run()

@@ -223,7 +223,7 @@ class TestConfig:
         "start": 0.2,
         "stop": 0.8,
         "enabled": False,
-        "reuse": {"pag": 4, "cfg": 3, "repay": 0.5},
+        "reuse": {"pag": 4, "cfg": 3, "repay": 0.5, "gate": 0.99},
         "low_memory": True,
     }
 

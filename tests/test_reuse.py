@@ -157,6 +157,70 @@ def test_few_steps_repay_less():
     assert [reuse.repaid(steps, parts=2) for steps in (None, 49, 19)] == [0.75, 0.75, pytest.approx(0.3)]
 
 
+class TestGate:
+    """Classifier-free guidance ends where ``u`` is as similar to ``c`` as the gate says."""
+
+    def ended(self, gate: float, *others: torch.Tensor) -> bool:
+        """Whether a step of these negative predictions is the last one that runs them."""
+        deltas, names = Deltas(pag.Reuse(gate=gate)), [f"uncond {index}" for index, _ in enumerate(others)]
+        deltas.begin(0, 9)
+        computed = {name: [one] for name, one in zip(names, others, strict=True)}
+        c = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+        found = deltas.completed([c], {"perturbed": [c], **computed}, deltas.left_out([*names, "perturbed"]))
+        assert all(found[name][0].equal(one) for name, one in zip(names, others, strict=True))
+        deltas.begin(1, 9)
+        left_out = deltas.left_out([*names, "perturbed"])
+        assert "perturbed" not in left_out
+        assert deltas.promise(2, names) == bool(left_out)
+        assert all(deltas.completed([c + 1], {}, left_out)[name][0].equal(c + 1) for name in left_out)
+        return set(left_out) == set(names)
+
+    def test_the_least_similar_image_counts(self):
+        far, near = [0.6, 0.8], [0.8, 0.6]
+        assert self.ended(0.59, torch.tensor([far, near]))
+        assert not self.ended(0.61, torch.tensor([far, near]))
+        assert self.ended(0.79, torch.tensor([near, near]))
+
+    def test_of_several_negative_prompts_none_is_left_out_alone(self):
+        near, far = torch.tensor([[0.8, 0.6]] * 2), torch.tensor([[0.6, 0.8]] * 2)
+        assert self.ended(0.7, near, near)
+        assert not self.ended(0.7, near, far)
+
+    @pytest.mark.parametrize("steps", [1, 3])
+    def test_from_then_on_it_is_a_run_whose_guidance_was_cut_off(self, steps: int, monkeypatch: pytest.MonkeyPatch):
+        pipe, seen, rows = zoo.pipeline(), [0], []
+        pipe.unet.conv_out.register_forward_hook(lambda _m, args, _o: rows.append(len(args[0])))
+        given = zoo.prompts() | {"steps": 6}
+        callback = SDCFGCutoffCallback(cutoff_step_ratio=None, cutoff_step_index=steps - 1)  # pyright: ignore
+
+        def similarity(*_: Any) -> float:
+            seen[0] += 1
+            return float(seen[0] == steps)
+
+        monkeypatch.setattr(pag.reuse, "_similarity", similarity)
+        with pag.guide(pipe, S, layers="mid", reuse=pag.Reuse(gate=0.5)):
+            ours = zoo.sample(pipe, **given)
+        assert rows == [3] * steps + [2] * (6 - steps)
+        with pag.guide(pipe, S, layers="mid"):
+            assert zoo.difference(ours, zoo.sample(pipe, callback_on_step_end=callback, **given)) <= 1e-5
+
+    def test_what_is_never_reached_changes_nothing(self):
+        pipe, given = zoo.pipeline(), zoo.prompts() | {"steps": 4}
+        with pag.guide(pipe, S, layers="mid"):
+            exact = zoo.sample(pipe, **given)
+        with pag.guide(pipe, S, layers="mid", reuse=pag.Reuse(gate=1.0)):
+            assert zoo.difference(zoo.sample(pipe, **given), exact) <= 1e-5
+
+    def test_a_call_of_its_own_is_not_made(self):
+        run, calls = RUNS["WanPipeline"], [0]
+        with building():
+            pipe = run.make()
+        pipe.transformer.proj_out.register_forward_hook(lambda *_: calls.__setitem__(0, calls[0] + 1))
+        with pag.guide(pipe, S, layers=run.path, reuse=pag.Reuse(gate=0.0)):
+            run.sample(pipe, num_inference_steps=4)
+        assert calls == [5]
+
+
 @pytest.mark.parametrize(
     ("wrong", "error"),
     [
@@ -169,6 +233,8 @@ def test_few_steps_repay_less():
         ({"pag": "2"}, TypeError),
         ({"repay": 1.5}, ValueError),
         ({"repay": None}, TypeError),
+        ({"gate": 1.5}, ValueError),
+        ({"gate": "0.9"}, TypeError),
     ],
 )
 def test_wrong_settings_say_what_is_possible(wrong: dict[str, Any], error: type[Exception]):
@@ -177,12 +243,12 @@ def test_wrong_settings_say_what_is_possible(wrong: dict[str, Any], error: type[
 
 
 def test_settings_survive_json():
-    guidance = pag.Guidance(reuse=pag.Reuse(np.int64(3), 0.25, 0.5))  # pyright: ignore[reportArgumentType]
+    guidance = pag.Guidance(reuse=pag.Reuse(np.int64(3), 0.25, 0.5, np.float64(0.9)))  # pyright: ignore[reportArgumentType]
     assert pag.Guidance.from_json(guidance.to_json()) == guidance
 
 
 def test_settings_that_do_not_exist_are_told():
-    with pytest.raises(ValueError, match=r"Unknown settings of reuse \['speed'\]. Possible are: pag, cfg, repay"):
+    with pytest.raises(ValueError, match=r"Unknown settings of reuse \['speed'\]. Possible are: pag, cfg, repay, gate"):
         pag.Guidance.from_json('{"reuse": {"pag": 2, "speed": 3}}')
 
 

@@ -213,7 +213,8 @@ class PerturbedAttentionGuider(ClassifierFreeGuidance):
                 self._deltas[-1].begin(self._step, self._num_inference_steps)
             deltas, self._combined = self._deltas[self._combined], self._combined + 1
             computed = {_GROUPS[name]: one for name, one in given.items()}
-            left_out = [_GROUPS[name] for name in self._left_out()]
+            wanted = [_GROUPS[name] for name in self._wanted() if name != _COND]
+            left_out = [group for group in wanted if group not in computed]
             completed = deltas.completed([c], computed, left_out)
             given = {name: completed[group] for name, group in _GROUPS.items() if group in completed}
         return [given[name][0] if name in given else None for name in (_UNCOND, _PERTURBED)]

@@ -318,7 +318,7 @@ class PipelineCaller(threading.local):
                 "call of a diffusers pipeline does. Guide without `reuse` and `speed`."
             )
         first = self._convention.calls[:1]
-        if reuse.cfg != 1 and first not in ((), ("cond",)) and self._declared is not False:
+        if reuse.holds("uncond", reuse.cfg) and first not in ((), ("cond",)) and self._declared is not False:
             raise ValueError(
                 f"{type(self._pipe).__name__} calls its denoiser for {first[0]} first, which can only be left out "
                 "after the prompt's call. Reuse the other delta alone: `reuse=pag.Reuse(pag=…)`."

@@ -8,6 +8,9 @@ Holding lags behind. So the step that computes ``d`` anew, after ``n`` steps tha
 these missed, had the delta grown evenly: it adds ``repay·n/2·(d − d₀)``. With fewer than 25 steps it repays less, in
 proportion to their number, for between two distant steps no delta grows evenly. The last step, which nothing could put
 right any more, does not repay.
+
+A gate ends classifier-free guidance for the rest of a run, once ``u`` is so similar to ``c`` that little is left to
+add: adaptive guidance (arXiv 2312.12487).
 """
 
 import math
@@ -16,7 +19,9 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
+import torch
 from torch import Tensor
+from torch.nn.functional import cosine_similarity
 
 from pag.combine import last_tokens
 from pag.schedule import check_number
@@ -43,6 +48,9 @@ class Reuse:
         cfg: the same for ``c − u``; to all negative prompts, if there are several.
         repay: which share of what was missed between two computations is made up for, from 0 to 1. It is that of a run
             of 25 steps or more; of 10 steps it is 10/25 of it.
+        gate: cosine similarity of ``c`` and ``u``, 0 to 1, at which classifier-free guidance ends: in the rest of the
+            run negative prompts are left out, and no delta is in their place. All images of a call must have reached
+            it. To compare them waits for the device in each step that computes ``u``. ``None``: no gate.
 
     Raises:
         TypeError: if an argument has the wrong type.
@@ -52,12 +60,16 @@ class Reuse:
     pag: int | float = 1
     cfg: int | float = 1
     repay: float = 0.75
+    gate: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("pag", "cfg"):
             object.__setattr__(self, name, _interval(name, getattr(self, name)))
         check_number("repay", self.repay, most=1.0)
         object.__setattr__(self, "repay", float(self.repay))  # JSON knows no numbers of NumPy
+        if self.gate is not None:
+            check_number("gate", self.gate, most=1.0)
+            object.__setattr__(self, "gate", float(self.gate))
 
     def every(self, group: str, steps: int | None, parts: int = 1) -> float:
         """Once in how many calls the delta to a group of rows is computed.
@@ -82,6 +94,15 @@ class Reuse:
             parts: calls that make a step of the scheduler.
         """
         return self.repay * min(1.0, math.ceil((steps or _USUAL_STEPS * parts) / parts) / _USUAL_STEPS)
+
+    def holds(self, group: str, every: float) -> bool:
+        """Whether some steps need not compute the delta to a group of rows.
+
+        Args:
+            group: the group.
+            every: its interval.
+        """
+        return every != 1 or (group != "perturbed" and self.gate is not None)
 
     def later(self, group: str, every: float, begun: int) -> float:
         """How many calls later than after an interval the second computation is.
@@ -147,6 +168,8 @@ class _History:
         """How often it was."""
         self.held = 0
         """How often it was held since."""
+        self.ended = math.inf
+        """The last step that guided: from then on there is no delta."""
 
     def add(self, step: int, delta: Delta, repay: float) -> Delta:
         """Keep a delta that was computed; what to use in its place repays what was missed."""
@@ -157,6 +180,10 @@ class _History:
         self.begun = self.begun if self.computed else step
         self.last, self.step, self.held, self.computed = delta, step, 0, self.computed + 1
         return used
+
+    def end(self, step: int) -> None:
+        """Make a step the last one that guided."""
+        self.ended, self.last = min(step, self.ended), [torch.zeros_like(one) for one in self.last]
 
     def hold(self) -> Delta:
         """The last delta, once more."""
@@ -206,7 +233,7 @@ class Deltas:
 
     def keep(self, c: Delta, output: Any) -> None:
         """Keep the prompt's prediction for calls of the network without its rows, if they may be left out."""
-        if self._every("uncond") > 1:
+        if self._held("uncond"):
             self.c, self.output = c, output
 
     def left_out(self, groups: Sequence[str]) -> tuple[str, ...]:
@@ -247,7 +274,9 @@ class Deltas:
         repay = 0.0 if self._left(0, self.step) else self._reuse.repaid(self._steps, self._parts)
         for group, one in computed.items():
             delta = [last_tokens(a, b) - b for a, b in zip(c, one, strict=True)]
-            used = delta if self._every(group) == 1 else self._history(group).add(self.step, delta, repay)
+            used = self._history(group).add(self.step, delta, repay) if self._held(group) else delta
+            if self._ends(group, c, one):
+                self._history(group).end(self.step)
             every[group] = one if used is delta else _less(c, used)
         return every | {group: _less(c, self._history(group).hold()) for group in left_out}
 
@@ -256,11 +285,23 @@ class Deltas:
 
     def _due(self, group: str, step: int) -> bool:
         history, every = self._histories.get(group), self._every(group)
-        if history is None or every == 1:
+        if history is None or (every == 1 and step <= history.ended):
             return True
+        if step > history.ended:
+            return False
         late = self._left(0 if group == "perturbed" else 1, step) and step - history.step > 1
         later = self._reuse.later(group, every, history.begun)
         return late or step >= history.begun + later + every * history.computed
+
+    def _ends(self, group: str, c: Delta, other: Delta) -> bool:
+        """Whether this step is the last one that guides away from a group."""
+        gate = self._reuse.gate
+        if group == "perturbed" or gate is None:
+            return False
+        return self._history(group).ended < self.step or _similarity(c, other) >= gate
+
+    def _held(self, group: str) -> bool:
+        return self._reuse.holds(group, self._every(group))
 
     def _every(self, group: str) -> float:
         return self._reuse.every(group, self._steps, self._parts)
@@ -268,6 +309,12 @@ class Deltas:
     def _left(self, count: int, step: int) -> bool:
         """Whether so many steps are left after one."""
         return self._steps is not None and self._steps - 1 - step == count
+
+
+def _similarity(c: Delta, other: Delta) -> float:
+    """Cosine similarity of those images, and predictions, that are least similar."""
+    pairs = ((last_tokens(a, b).flatten(1).float(), b.flatten(1).float()) for a, b in zip(c, other, strict=True))
+    return min(float(cosine_similarity(a, b).min()) for a, b in pairs)
 
 
 def _less(c: Delta, delta: Delta) -> Delta:
