@@ -190,7 +190,7 @@ class TestGate:
     def test_from_then_on_it_is_a_run_whose_guidance_was_cut_off(self, steps: int, monkeypatch: pytest.MonkeyPatch):
         pipe, seen, rows = zoo.pipeline(), [0], []
         pipe.unet.conv_out.register_forward_hook(lambda _m, args, _o: rows.append(len(args[0])))
-        given = zoo.prompts() | {"steps": 6}
+        given: dict[str, Any] = {**zoo.prompts(), "steps": 6}
         callback = SDCFGCutoffCallback(cutoff_step_ratio=None, cutoff_step_index=steps - 1)  # pyright: ignore
 
         def similarity(*_: Any) -> float:
@@ -205,7 +205,8 @@ class TestGate:
             assert zoo.difference(ours, zoo.sample(pipe, callback_on_step_end=callback, **given)) <= 1e-5
 
     def test_what_is_never_reached_changes_nothing(self):
-        pipe, given = zoo.pipeline(), zoo.prompts() | {"steps": 4}
+        pipe = zoo.pipeline()
+        given: dict[str, Any] = {**zoo.prompts(), "steps": 4}
         with pag.guide(pipe, S, layers="mid"):
             exact = zoo.sample(pipe, **given)
         with pag.guide(pipe, S, layers="mid", reuse=pag.Reuse(gate=1.0)):
