@@ -35,7 +35,7 @@ METHODS: dict[str, dict[str, Any] | None] = {
     "fast without repaying": {"reuse": replace(SPEEDS["fast"], repay=0.0)},  # pyright: ignore
     "both every 6th": {"reuse": pag.Reuse(pag=6, cfg=6)},
     "gate at 0.99": {"reuse": pag.Reuse(gate=0.99)},
-    "gate at 0.998": {"reuse": pag.Reuse(gate=0.998)},
+    "gate at 0.98": {"reuse": pag.Reuse(gate=0.98)},
     "PAG in the first half": {"stop": 0.5},
     "PAG in the middle": {"start": 0.2, "stop": 0.8},
 }
