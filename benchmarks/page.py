@@ -310,15 +310,13 @@ def _fidelity_panels(known: Results) -> list[plot.Panel]:
 
 def _quality_panels(known: Results) -> list[plot.Panel]:
     def series(steps: int, key: str, unit: float) -> dict[str, plot.Points]:
-        return {
-            name: [(method["forwards"], method[key] * unit) for method in one["methods"].values()]
-            for name, one in _by_scheduler(known, "quality", steps).items()
-        }
+        found = [one["methods"] for one in _by_scheduler(known, "quality", steps).values()]
+        return {name: [(one[name]["forwards"], one[name][key] * unit) for one in found] for name in JUDGED if found}
 
     return [
-        plot.Panel(f"{label}, {steps} steps", "forwards a step", label, found, zero=False)
-        for steps in STEPS
+        plot.Panel(f"{label}, {steps} steps", "forwards a step", label, found, zero=False, joined=False)
         for key, label, unit in (("distance", "Fréchet distance", 1.0), ("attributes", "attributes found, %", 100.0))
+        for steps in STEPS
         if (found := series(steps, key, unit))
     ]
 

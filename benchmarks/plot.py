@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP, GAP = 360, 250, 48, 42, 26, 12
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, GAP, COLUMNS = 360, 250, 48, 42, 26, 12, 3
 COLORS = ("#3f51b5", "#e65100", "#2e7d32", "#ad1457", "#00838f", "#6d4c41")
 
 Points = Sequence[tuple[float, float]]
@@ -21,6 +21,7 @@ class Panel:
         y: label of the vertical axis.
         series: points by name; each name has the same color in all panels.
         zero: whether the vertical axis begins at zero.
+        joined: whether a line joins the points of a series.
     """
 
     title: str
@@ -28,22 +29,26 @@ class Panel:
     y: str
     series: Mapping[str, Points]
     zero: bool = True
+    joined: bool = True
 
 
 def svg(panels: Sequence[Panel]) -> str:
-    """Charts side by side with one legend below."""
+    """Charts side by side, at most three, the others in rows below, and one legend at the end."""
     names = list(dict.fromkeys(name for panel in panels for name in panel.series))
     colors = {name: COLORS[index % len(COLORS)] for index, name in enumerate(names)}
-    width, legend = WIDTH * len(panels), HEIGHT + 18 * math.ceil(len(names) / len(panels))
+    columns = min(len(panels), COLUMNS)
+    width, below = WIDTH * columns, HEIGHT * math.ceil(len(panels) / columns)
+    legend = below + 18 * math.ceil(len(names) / columns)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {legend + 6}" width="{width}" '
         'font-family="sans-serif" font-size="11" fill="#333">',
         f'<rect width="{width}" height="{legend + 6}" fill="#fff"/>',
     ]
     for index, panel in enumerate(panels):
-        parts += [f'<g transform="translate({index * WIDTH} 0)">', *_panel(panel, colors), "</g>"]
+        place = f"{index % columns * WIDTH} {index // columns * HEIGHT}"
+        parts += [f'<g transform="translate({place})">', *_panel(panel, colors), "</g>"]
     for index, name in enumerate(names):
-        x, y = LEFT + WIDTH * (index % len(panels)), HEIGHT + 12 + 18 * (index // len(panels))
+        x, y = LEFT + WIDTH * (index % columns), below + 12 + 18 * (index // columns)
         parts.append(f'<circle cx="{x}" cy="{y - 4}" r="4" fill="{colors[name]}"/>{_text(x + 10, y, name)}')
     return "\n".join([*parts, "</svg>"]) + "\n"
 
@@ -77,7 +82,8 @@ def _panel(panel: Panel, colors: dict[str, str]) -> list[str]:
     for name, series in panel.series.items():
         placed = [place(x, y) for x, y in sorted(series)]
         path = "L".join(f"{x:.1f} {y:.1f}" for x, y in placed)
-        parts.append(f'<path d="M{path}" fill="none" stroke="{colors[name]}" stroke-width="1.6"/>')
+        if panel.joined:
+            parts.append(f'<path d="M{path}" fill="none" stroke="{colors[name]}" stroke-width="1.6"/>')
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colors[name]}"/>' for x, y in placed]
     return parts
 
