@@ -55,7 +55,7 @@ def test_the_numbers_are_those_of_all_rows_at_once(name: str, g: float):
     for path in network.paths:
         given, expected = step_arguments(network, g, rows_of(network, path)), guided_step(name, g, path)
         with pag.guide(step, S, layers=path, low_memory=True):
-            assert difference(step(network, given), expected) <= 1e-5, path
+            assert difference(step(network, given), expected) <= network.rounding, path
 
 
 @pytest.mark.parametrize("name", [name for name in SOME_RUNS if name in RUNS])

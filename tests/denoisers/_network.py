@@ -33,6 +33,8 @@ class Network:
         uncond: arguments that differ between the rows of CFG; all others are equal in a pipeline.
         reference: attention modules whose operation is not ``F.scaled_dot_product_attention``: a context manager
             that perturbs all rows at a path by other means than ours, ``(model, path) -> context``.
+        rounding: how far two orders of the same operations may be apart in a guided prediction, relative to the
+            largest: more than usual where the network itself makes much of the last bit.
         xfail: known gaps and their reasons; ``"cost"`` where a network cannot be counted without weights, and
             ``"half"`` where the network itself does not run in half precision.
     """
@@ -48,6 +50,7 @@ class Network:
     predictions: int = 1
     uncond: Sequence[str] = ("encoder_hidden_states",)
     reference: Callable[[nn.Module, str], Any] | None = None
+    rounding: float = 1e-5
     xfail: dict[str, str] = field(default_factory=dict[str, str])
 
     @cache  # noqa: B019

@@ -94,6 +94,10 @@ _UNCOND6 = ("encoder_hidden_states", "encoder_attention_mask", "pooled_projectio
 _HALF = {"half": "its time embedding computes in float32, for layers that were cast by hand to half precision"}
 
 
+_ROUNDING = 5e-4
+"""Queries and keys are rounded to bfloat16: where that turns the other way for the last bit of float32, it shows."""
+
+
 def _network(make: Any, inputs: Any) -> Network:
     return Network(
         make,
@@ -102,6 +106,7 @@ def _network(make: Any, inputs: Any) -> Network:
         frames=3,
         tables=("visual_rope_pos", "text_rope_pos"),
         uncond=("encoder_hidden_states", "pooled_projections"),
+        rounding=_ROUNDING,
         xfail=_HALF,
     )
 
@@ -185,6 +190,7 @@ NETWORKS = {
         tables=("visual_rope_pos", "text_rope_pos", "sparse_params"),
         uncond=("encoder_hidden_states", "pooled_projections"),
         reference=to_itself,
+        rounding=_ROUNDING,
         xfail=_HALF,
     ),
     "kandinsky6_sr": Network(

@@ -29,7 +29,7 @@ NETWORKS = {
     "sdxl": _network("sdxl", _ADDED, f"{_MID}.transformer_blocks.0.attn1", f"{_MID}.transformer_blocks.1.attn1"),
     "latent_upscaler": _network("latent_upscaler", _TEXT, "down_blocks.3.attentions.0.attn1"),
     "if": _network("if", _TEXT, *_SIMPLE, variance=True),
-    "if_upscaler": _network("if_upscaler", _TEXT, *_SIMPLE, variance=True),
+    "if_upscaler": _network("if_upscaler", _TEXT, *_SIMPLE, variance=True, rounding=3e-5),  # 4e-6 of its own
     "kandinsky": _network("kandinsky", _ADDED, *_SIMPLE, variance=True),
     "kandinsky22": _network("kandinsky22", _ADDED, *_SIMPLE, variance=True),
     "kandinsky22_hint": _network("kandinsky22_hint", _ADDED, *_SIMPLE, variance=True),
