@@ -397,7 +397,7 @@ def test_one_guider_of_two_predictions_reuses_the_deltas_of_each():
             guider.set_state(step, 8, torch.tensor(1.0))
             wanted = guider.active_predictions()
             for one in which:
-                given = dict(zip(names, noise[one, step], strict=True))
+                given: dict[str, torch.Tensor] = dict(zip(names, noise[one, step], strict=True))
                 found.append(guider.forward(**{name: given[name] for name in wanted}).pred)
         return found
 
