@@ -32,7 +32,7 @@ check: $(VENV)/.ready-dev ## Lint, types, import direction, documentation.
 	$(BIN)/python -m pytest -q tests/test_imports.py
 	$(BIN)/mkdocs build --strict --quiet
 
-bench: $(VENV)/.ready-bench ## Measure what guidance costs, against diffusers (half an hour); writes docs/concepts/cost.md.
+bench: $(VENV)/.ready-bench ## Measure what guidance costs, against diffusers (four hours); writes docs/concepts/cost.md.
 	TQDM_DISABLE=1 $(BIN)/python -m benchmarks
 
 docs: $(VENV)/.ready-dev ## Serve the documentation on this machine.

@@ -134,6 +134,16 @@ def scale(known: Results) -> str:
     return drawing + "\n\n" + table(header, rows)
 
 
+def memory(known: Results) -> str:
+    """Activations of whole pipelines."""
+    if "memory" not in known:
+        return NOT_YET
+    found: dict[str, dict[str, int]] = known["memory"]["activations"]
+    contenders = next(iter(found.values()))
+    rows = [[one, *(f"{pipe[one] / 2**20:.1f}" for pipe in found.values())] for one in contenders]
+    return table((f"MiB, one image of {known['memory']['size']}²", *(MODELS[name] for name in found)), rows)
+
+
 def layers(known: Results) -> str:
     """What several perturbed layers cost."""
     if "layers" not in known:
@@ -335,7 +345,7 @@ def _details(found: list[Result]) -> str:
 def _detail(result: Result) -> str:
     steps, batch = result["steps"], result["batch"]
     allocated = any("allocated" in one for one in result["contenders"])
-    header = ["", "seconds a step", "least to most", "operations, 10¹²", "above the least", "activations, MiB"]
+    header = ["", "seconds a step", "least to most", "operations, 10¹²", "above the least"]
     rows = []
     for one in result["contenders"]:
         name = ", ".join(filter(None, (one["kind"], one["by"])))
@@ -346,7 +356,6 @@ def _detail(result: Result) -> str:
         least = _least(result, one)
         operations = one["operations"] / steps / batch / 1e12
         row = [name, f"{median(one, steps):.3f}", f"{min(times):.3f} to {max(times):.3f}", f"{operations:.3f}", least]
-        row.append(f"{one['activations'] / 2**20:.0f}")
         rows.append(row + ([f"{max(one['allocated']) / 2**20:.0f}"] if allocated else []))
     return table([*header, "allocated, MiB"] if allocated else header, rows)
 
@@ -387,6 +396,7 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
     "details": details,
     "gpu": gpu,
     "scale": scale,
+    "memory": memory,
     "layers": layers,
     "faster": faster,
     "fidelity": fidelity,

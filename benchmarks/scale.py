@@ -8,6 +8,7 @@ from torch import nn
 
 import pag
 from benchmarks import models
+from benchmarks.contest import counted, pipelines
 from benchmarks.speed import Part
 from benchmarks.subject import Setting
 
@@ -31,6 +32,17 @@ def sizes(small: bool) -> dict[str, Any]:
     return {"device": "meta", "network": "Stable Diffusion 1.5", "counted": counted}
 
 
+def memory(small: bool) -> dict[str, Any]:
+    """The most bytes of activations that are alive at once in a step of whole pipelines, of each contender."""
+    setting = Setting(128 if small else 256, small=small)
+    makes = (models.sd15, models.sd15_controlnet, models.pixart_sigma)
+    counts = {
+        make.__name__: {one.name: counted(one.run)[2] for one in pipelines(make(setting), low_memory=True).contenders}
+        for make in makes
+    }
+    return {"size": setting.size, "activations": counts}
+
+
 def _layers(network: nn.Module) -> dict[str, Any]:
     each = pag.layer_costs(network)
     paths = [one.site.path for one in each]
@@ -45,4 +57,4 @@ def _layers(network: nn.Module) -> dict[str, Any]:
     }
 
 
-PARTS: dict[str, Part] = {"layers": layers, "sizes": sizes}
+PARTS: dict[str, Part] = {"layers": layers, "sizes": sizes, "memory": memory}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pag
 from benchmarks import models
-from benchmarks.contest import BOTH, CFG, KINDS, PAG, Contest, guiders, measure, pipelines
+from benchmarks.contest import BOTH, CFG, KINDS, NONE, PAG, Contest, guiders, measure, pipelines
 from benchmarks.subject import Setting, Subject
 
 Part = Callable[[bool], dict[str, Any]]
@@ -86,8 +86,7 @@ ON_CPU: dict[str, Part] = {
     "sd15-run": _contest(
         models.sd15, 256, 1, 2, kinds=(CFG, BOTH), steps=25, approximate=True, without=("diffusers", "here")
     ),
-    "sd15-512-4": _contest(models.sd15, 512, 4, 2),
-    "sd15-256-8": _contest(models.sd15, 256, 8, 2, kinds=(CFG, BOTH)),
+    "sd15-512-4": _contest(models.sd15, 512, 4, 2, kinds=(NONE, CFG, BOTH)),
     "sd15-512-run": _contest(
         models.sd15, 512, 1, 2, kinds=(CFG, BOTH), steps=25, approximate=True, without=("diffusers", "here")
     ),

@@ -14,7 +14,7 @@ from benchmarks.operations import Operations
 from benchmarks.subject import Setting
 
 KINDS = ("sd15-256-1", "controlnet-256-1", "pixart-256-1", "guiders-256-1", "avatars-run")
-COUNTED = ("layers", "sizes", "fidelity-ddim-10")
+COUNTED = ("layers", "sizes", "memory", "fidelity-ddim-10")
 GPU = tuple(f"{name}-1024-1-cuda" for name in ("sdxl", "sd35", "flux"))
 """One part of each kind; those for a GPU are tried on the CPU."""
 
@@ -42,6 +42,13 @@ def test_contenders(results: dict[str, Any]):
     assert theirs
     assert ours["operations"] < theirs["operations"]
     assert all(one["activations"] > 0 for one in found)
+
+
+def test_activations_are_never_more_than_with_three_rows(results: dict[str, Any]):
+    for found in results["memory"]["activations"].values():
+        for kind in (contest.PAG, contest.BOTH):
+            assert 0 < found[f"{kind}, here"] <= found[f"{kind}, diffusers"]
+        assert found["CFG + PAG, here, low memory"] < found["CFG + PAG, here"]
 
 
 def test_cheaper_guidance_takes_part_in_a_whole_run(results: dict[str, Any]):

@@ -49,8 +49,9 @@ class Reuse:
         repay: which share of what was missed between two computations is made up for, from 0 to 1. It is that of a run
             of 25 steps or more; of 10 steps it is 10/25 of it.
         gate: cosine similarity of ``c`` and ``u``, 0 to 1, at which classifier-free guidance ends: in the rest of the
-            run negative prompts are left out, and no delta is in their place. All images of a call must have reached
-            it. To compare them waits for the device in each step that computes ``u``. ``None``: no gate.
+            run negative prompts are left out, and no delta is in their place. All images of a call, and all its
+            negative prompts, must have reached it. Where self-attention guidance starts from ``u``, it goes on. To
+            compare them waits for the device in each step that computes ``u``. ``None``: no gate.
 
     Raises:
         TypeError: if an argument has the wrong type.
