@@ -48,7 +48,7 @@ def test_activations_are_never_more_than_with_three_rows(results: dict[str, Any]
     for found in results["memory"]["activations"].values():
         for kind in (contest.PAG, contest.BOTH):
             assert 0 < found[f"{kind}, here"] <= found[f"{kind}, diffusers"]
-        assert found["CFG + PAG, here, low memory"] < found["CFG + PAG, here"]
+        assert found["CFG + PAG, here, low memory"] <= found["CFG + PAG, here"]
 
 
 def test_cheaper_guidance_takes_part_in_a_whole_run(results: dict[str, Any]):
