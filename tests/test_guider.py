@@ -384,23 +384,3 @@ def test_a_loop_that_cannot_be_followed_is_an_error():
         guider.cleanup_models(pipe.transformer)
     with pytest.raises(RuntimeError, match="was not perturbed"):
         guider(batches)
-
-
-def test_one_guider_of_two_predictions_reuses_the_deltas_of_each():
-    """As one for video and audio: both in turn give what each gives alone."""
-    noise = torch.randn(2, 8, 3, 1, 4, generator=torch.Generator().manual_seed(0))
-    names = ("pred_cond", "pred_uncond", "pred_cond_perturbed")
-
-    def run(*which: int) -> list[torch.Tensor]:
-        guider, found = PerturbedAttentionGuider(4.0, S, "mid", reuse=pag.Reuse(pag=2, cfg=3)), []
-        for step in range(8):
-            guider.set_state(step, 8, torch.tensor(1.0))
-            wanted = guider.active_predictions()
-            for one in which:
-                given: dict[str, torch.Tensor] = dict(zip(names, noise[one, step], strict=True))
-                found.append(guider.forward(**{name: given[name] for name in wanted}).pred)
-        return found
-
-    both = run(0, 1)
-    assert torch.stack(both[::2]).equal(torch.stack(run(0)))
-    assert torch.stack(both[1::2]).equal(torch.stack(run(1)))

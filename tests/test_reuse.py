@@ -11,6 +11,7 @@ from diffusers.callbacks import SDCFGCutoffCallback
 import pag
 import pag.reuse
 from pag.cli.options import SPEEDS
+from pag.families import Convention
 from pag.reuse import Deltas
 from tests import zoo
 from tests.groups import building
@@ -94,6 +95,26 @@ def test_the_guider_reuses_the_same_deltas(name: str):
     assert run.sample(pipe, *guiders, **steps).equal(ours)
 
 
+def test_one_guider_of_two_predictions_reuses_the_deltas_of_each():
+    """As one for video and audio: both in turn give what each gives alone."""
+    noise = torch.randn(2, 8, 3, 1, 4, generator=torch.Generator().manual_seed(0))
+    names = ("pred_cond", "pred_uncond", "pred_cond_perturbed")
+
+    def run(*which: int) -> list[torch.Tensor]:
+        guider, found = pag.PerturbedAttentionGuider(4.0, S, "mid", reuse=pag.Reuse(pag=2, cfg=3)), []
+        for step in range(8):
+            guider.set_state(step, 8, torch.tensor(1.0))
+            wanted = guider.active_predictions()
+            for one in which:
+                given: dict[str, torch.Tensor] = dict(zip(names, noise[one, step], strict=True))
+                found.append(guider.forward(**{name: given[name] for name in wanted}).pred)
+        return found
+
+    both = run(0, 1)
+    assert torch.stack(both[::2]).equal(torch.stack(run(0)))
+    assert torch.stack(both[1::2]).equal(torch.stack(run(1)))
+
+
 def planned(reuse: pag.Reuse, steps: int, parts: int = 1) -> tuple[list[int], list[int]]:
     """The steps in which ``c − u`` and ``c − ĉ`` are computed."""
     deltas, c = Deltas(reuse), [torch.zeros(1, 1)]
@@ -141,7 +162,7 @@ class TestPlan:
 
 
 def test_what_was_missed_is_repaid():
-    """A delta that grows evenly: its sum over the run is right but for a quarter of what was missed."""
+    """A delta that grows evenly, all of it: its sum over the run is right."""
     deltas, used = Deltas(pag.Reuse(cfg=3, repay=1.0)), 0.0
     for step in range(28):
         deltas.begin(step, 29)
@@ -186,6 +207,18 @@ class TestGate:
         assert self.ended(0.7, near, near)
         assert not self.ended(0.7, near, far)
 
+    def test_one_that_has_ended_does_not_begin_again(self):
+        """It is run once more beside the other, is far then, and has no delta after all."""
+        deltas, names = Deltas(pag.Reuse(gate=0.7)), ["uncond 1", "uncond 2"]
+        near, far, c = torch.tensor([[0.8, 0.6]]), torch.tensor([[0.6, 0.8]]), torch.tensor([[1.0, 0.0]])
+        for step, others in enumerate(((near, far), (far, near))):
+            deltas.begin(step, 9)
+            assert deltas.left_out(names) == ()
+            deltas.completed([c], {name: [one] for name, one in zip(names, others, strict=True)}, ())
+        deltas.begin(2, 9)
+        assert deltas.left_out(names) == tuple(names)
+        assert all(one[0].equal(c) for one in deltas.completed([c], {}, names).values())
+
     @pytest.mark.parametrize("steps", [1, 3])
     def test_from_then_on_it_is_a_run_whose_guidance_was_cut_off(self, steps: int, monkeypatch: pytest.MonkeyPatch):
         pipe, seen, rows = zoo.pipeline(), [0], []
@@ -211,6 +244,15 @@ class TestGate:
             exact = zoo.sample(pipe, **given)
         with pag.guide(pipe, S, layers="mid", reuse=pag.Reuse(gate=1.0)):
             assert zoo.difference(zoo.sample(pipe, **given), exact) <= 1e-5
+
+    @pytest.mark.parametrize("reuse", [pag.Reuse(cfg=2), pag.Reuse(gate=0.5)])
+    def test_what_is_called_for_ahead_of_the_prompt_cannot_be_left_out(self, reuse: pag.Reuse):
+        run = RUNS["WanPipeline"]
+        with building():
+            pipe = run.make()
+        pipe.pag_convention = Convention(calls=("uncond", "cond"))
+        with pag.guide(pipe, S, layers=run.path, reuse=reuse), pytest.raises(ValueError, match="for uncond first"):
+            run.sample(pipe)
 
     def test_a_call_of_its_own_is_not_made(self):
         run, calls = RUNS["WanPipeline"], [0]

@@ -6,8 +6,8 @@ last one is held: the rows that it would need are not run, and ``ĉ`` and ``u`` 
 
 Holding lags behind. So the step that computes ``d`` anew, after ``n`` steps that held ``d₀``, also repays most of what
 these missed, had the delta grown evenly: it adds ``repay·n/2·(d − d₀)``. With fewer than 25 steps it repays less, in
-proportion to their number, for between two distant steps no delta grows evenly. The last step, which nothing could put
-right any more, does not repay.
+proportion to their number: in runs of 10 steps the whole share was worse than none. The last step, which nothing could
+put right any more, does not repay.
 
 A gate ends classifier-free guidance for the rest of a run, once ``u`` is so similar to ``c`` that little is left to
 add: adaptive guidance (arXiv 2312.12487).
@@ -83,7 +83,7 @@ class Reuse:
         """
         every = self._setting(group)
         if every < 1:
-            every *= (steps or _USUAL_STEPS) / parts
+            every *= _of_scheduler(steps, parts)
         every = max(1, every)
         return 2 * math.ceil((every - 1) / 2) + 1 if parts == 2 else every
 
@@ -94,7 +94,7 @@ class Reuse:
             steps: number of calls in the run, if it is known.
             parts: calls that make a step of the scheduler.
         """
-        return self.repay * min(1.0, math.ceil((steps or _USUAL_STEPS * parts) / parts) / _USUAL_STEPS)
+        return self.repay * min(1.0, math.ceil(_of_scheduler(steps, parts)) / _USUAL_STEPS)
 
     def holds(self, group: str, every: float) -> bool:
         """Whether some steps need not compute the delta to a group of rows.
@@ -119,6 +119,11 @@ class Reuse:
 
     def _setting(self, group: str) -> int | float:
         return self.pag if group == "perturbed" else self.cfg
+
+
+def _of_scheduler(steps: int | None, parts: int) -> float:
+    """How many steps of the scheduler so many calls are; as many as usual, if nobody knows."""
+    return steps / parts if steps else _USUAL_STEPS
 
 
 def _interval(name: str, value: object) -> int | float:
@@ -286,10 +291,12 @@ class Deltas:
 
     def _due(self, group: str, step: int) -> bool:
         history, every = self._histories.get(group), self._every(group)
-        if history is None or (every == 1 and step <= history.ended):
+        if history is None:
             return True
         if step > history.ended:
             return False
+        if every == 1:
+            return True
         late = self._left(0 if group == "perturbed" else 1, step) and step - history.step > 1
         later = self._reuse.later(group, every, history.begun)
         return late or step >= history.begun + later + every * history.computed
