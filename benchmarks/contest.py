@@ -155,9 +155,8 @@ def measure(contest: Contest, setting: Setting, rounds: int, compiled: str = "")
     latents: dict[str, Tensor] = {}
     found: dict[str, dict[str, Any]] = {}
     for one in contest.contenders:
-        latents[one.name], operations, activations = counted(one.run)
-        found[one.name] = {"kind": one.kind, "by": one.by, "operations": operations, "activations": activations}
-        found[one.name] |= {"exact": one.exact, "seconds": []}
+        latents[one.name], operations = counted(one.run)
+        found[one.name] = {"kind": one.kind, "by": one.by, "operations": operations, "exact": one.exact, "seconds": []}
     differences = compare(contest.contenders, latents, TOLERANCE[setting.dtype])
     able = contest.contenders
     if compiled:
@@ -190,12 +189,19 @@ def _compile(contest: Contest, mode: str) -> dict[str, str]:
     return failed
 
 
-def counted(run: Call) -> tuple[Tensor, int, int]:
-    """What a run computes, its floating-point operations, and the most bytes of activations alive at once."""
+def counted(run: Call) -> tuple[Tensor, int]:
+    """What a run computes, and its floating-point operations."""
     operations = FlopCounterMode(display=False, custom_mapping={_ATTENTION_ON_CPU: _attention})
-    with operations, PeakMemory() as memory:
+    with operations:
         result = run()
-    return result, operations.get_total_flops(), memory.bytes
+    return result, operations.get_total_flops()
+
+
+def activations(run: Call) -> int:
+    """The most bytes of activations that are alive at once in a run."""
+    with PeakMemory() as memory:
+        run()
+    return memory.bytes
 
 
 def compare(contenders: list[Contender], latents: dict[str, Tensor], tolerance: float) -> dict[str, float]:

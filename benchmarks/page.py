@@ -4,31 +4,18 @@ import re
 import statistics
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
-from benchmarks import plot, record
+from benchmarks import record
+from benchmarks.chosen import MODELS, OURS, PEERS, Result, Results, by_scheduler, contests, find
 from benchmarks.contest import BOTH, CFG, PAG, median
-from benchmarks.fidelity import EXACT, FAST, JUDGED, METHODS, SCHEDULERS, STEPS, summary
+from benchmarks.fidelity import EXACT, JUDGED, METHODS, STEPS, summary
+from benchmarks.figures import drawn
 from benchmarks.speed import ON_GPU
 
 DOCS = record.ROOT / "docs"
 PAGE = "concepts/cost.md"
 IMAGES = "images"
-MODELS = {
-    "sd15": "Stable Diffusion 1.5",
-    "sd15_controlnet": "Stable Diffusion 1.5 with a ControlNet",
-    "pixart_sigma": "PixArt-Σ",
-    "guiders": "U-Net of 1.5 in a modular pipeline of XL",
-    "avatars": "the embedded model, prompts to images",
-    "sdxl": "Stable Diffusion XL",
-    "sd35_medium": "Stable Diffusion 3.5 medium",
-    "flux": "the size of Flux.1 dev",
-}
 NOT_YET = "Not measured yet."
-PEERS, OURS = ("diffusers", "diffusers' guider"), ("here", "our guider")
-
-Result = dict[str, Any]
-Results = dict[str, Result]
 
 
 def write(results: Path, docs: Path) -> None:
@@ -36,7 +23,7 @@ def write(results: Path, docs: Path) -> None:
     known = record.read(results)
     folder = docs / IMAGES
     folder.mkdir(parents=True, exist_ok=True)
-    for name, drawing in figures(known).items():
+    for name, drawing in drawn(known).items():
         (folder / name).write_text(drawing)
     page = docs / PAGE
     if page.exists():
@@ -58,25 +45,12 @@ def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
 
 
-def contests(known: Results, device: str) -> list[Result]:
-    """Results of contests on a kind of device."""
-    order = list(MODELS)
-    found = [one for one in known.values() if "contenders" in one and one["device"] == device]
-    return sorted(found, key=lambda one: (order.index(one["model"]), one["steps"], one["batch"], one["size"]))
-
-
 def what(result: Result) -> str:
     """Model, size and batch of a contest."""
     words = [MODELS[result["model"]], f"{result['size']}²", f"batch {result['batch']}"]
     words += [f"{result['steps']} steps"] if result["steps"] > 1 else []
     words += [f"`torch.compile`, {result['compiled']}"] if result["compiled"] else []
     return ", ".join(words)
-
-
-def find(result: Result, kind: str, by: tuple[str, ...] = ("",)) -> Result | None:
-    """The contender of a kind by one of some."""
-    found = (one for one in result["contenders"] if one["kind"] == kind and one["by"] in by and one["seconds"])
-    return next(found, None)
 
 
 def overview(known: Results) -> str:
@@ -189,7 +163,7 @@ def fidelity(known: Results) -> str:
 
 
 def _fidelity_table(known: Results, steps: int) -> str:
-    found = _by_scheduler(known, "fidelity", steps)
+    found = by_scheduler(known, "fidelity", steps)
     rows = []
     for name in METHODS:
         each = [one["methods"].get(name) for one in found.values()]
@@ -224,7 +198,7 @@ def quality(known: Results) -> str:
 
 
 def _quality_table(known: Results, steps: int) -> str:
-    found = _by_scheduler(known, "quality", steps)
+    found = by_scheduler(known, "quality", steps)
     if not found:
         return ""
     rows = [[name, *(_judged(one["methods"][name]) for one in found.values())] for name in JUDGED]
@@ -236,99 +210,12 @@ def _judged(method: Result) -> str:
     return f"{method['distance']:.1f}, {method['attributes']:.1%}"
 
 
-def _by_scheduler(known: Results, part: str, steps: int) -> dict[str, Result]:
-    results = {name: known.get(f"{part}-{name}-{steps}") for name in SCHEDULERS}
-    return {name: one for name, one in results.items() if one is not None}
-
-
 def _is_of(part: str) -> Callable[[Result], bool]:
     return lambda one: one["name"].startswith(part)
 
 
-def figures(known: Results) -> dict[str, str]:
-    """Figures by file name; those without results are left out."""
-    drawn = {
-        "cost-scale.svg": _scale_panels(known),
-        "cost-layers.svg": _layer_panels(known),
-        "cost-fidelity.svg": _fidelity_panels(known),
-        "cost-quality.svg": _quality_panels(known),
-    }
-    return {name: plot.svg(panels) for name, panels in drawn.items() if panels}
-
-
 def _figure(name: str, text: str, known: Results) -> str:
-    return f"![{text}](../{IMAGES}/{name})" if name in figures(known) else NOT_YET
-
-
-def _scale_panels(known: Results) -> list[plot.Panel]:
-    lines = {"CFG": (CFG, ("",)), "CFG + PAG, diffusers": (BOTH, PEERS), "CFG + PAG, here": (BOTH, OURS)}
-    found = [one for one in contests(known, "cpu") if one["model"] == "sd15" and one["steps"] == 1]
-
-    def series(axis: str, fixed: str, at: int) -> dict[str, plot.Points]:
-        chosen = [one for one in found if one[fixed] == at]
-        points = {
-            name: [(one[axis], median(contender, 1)) for one in chosen if (contender := find(one, *which))]
-            for name, which in lines.items()
-        }
-        return {name: each for name, each in points.items() if len(each) > 1}
-
-    panels = [
-        plot.Panel("256², against batch size", "images", "seconds a step", series("batch", "size", 256)),
-        plot.Panel("One image, against resolution", "height and width", "seconds a step", series("size", "batch", 1)),
-    ]
-    if "sizes" in known:
-        counted = known["sizes"]["counted"]
-        names = {"CFG": "plain", "CFG + PAG, diffusers": "rows", "CFG + PAG, here": "guided"}
-        names["CFG + PAG, here, low memory"] = "low_memory"
-        memory = {
-            line: [(one["size"], one["memory"][name] / 2**20) for one in counted if one["size"] <= 512]
-            for line, name in names.items()
-        }
-        panels.append(plot.Panel("Activations of one image, counted", "height and width", "MiB", memory))
-    return [panel for panel in panels if panel.series]
-
-
-def _layer_panels(known: Results) -> list[plot.Panel]:
-    if "layers" not in known:
-        return []
-    found: Result = known["layers"]["networks"]
-    where = {
-        name: [(100 * at / max(len(one["each"]) - 1, 1), layer["extra"]) for at, layer in enumerate(one["each"])]
-        for name, one in found.items()
-    }
-    many = {name: [(each["layers"], each["executed"]) for each in one["several"]] for name, one in found.items()}
-    return [
-        plot.Panel("Which layer", "place among the layers, % from the input", "extra forwards a step", where),
-        plot.Panel("How many, from the middle on", "perturbed layers", "forwards a step, CFG + PAG", many),
-    ]
-
-
-def _fidelity_panels(known: Results) -> list[plot.Panel]:
-    def points(one: Result) -> plot.Points:
-        return [
-            (method["forwards"], summary(method)["psnr"])
-            for name, method in one["methods"].items()
-            if name == FAST or name.startswith(("PAG every", "both every"))
-        ]
-
-    return [
-        plot.Panel(f"{steps} steps", "forwards a step", "PSNR, dB", series, zero=False)
-        for steps in STEPS
-        if (series := {name: points(one) for name, one in _by_scheduler(known, "fidelity", steps).items()})
-    ]
-
-
-def _quality_panels(known: Results) -> list[plot.Panel]:
-    def series(steps: int, key: str, unit: float) -> dict[str, plot.Points]:
-        found = [one["methods"] for one in _by_scheduler(known, "quality", steps).values()]
-        return {name: [(one[name]["forwards"], one[name][key] * unit) for one in found] for name in JUDGED if found}
-
-    return [
-        plot.Panel(f"{label}, {steps} steps", "forwards a step", label, found, zero=False, joined=False)
-        for key, label, unit in (("distance", "Fréchet distance", 1.0), ("attributes", "attributes found, %", 100.0))
-        for steps in STEPS
-        if (found := series(steps, key, unit))
-    ]
+    return f"![{text}](../{IMAGES}/{name})" if name in drawn(known) else NOT_YET
 
 
 def _ratio(ours: Result | None, theirs: Result | None) -> str:
@@ -387,8 +274,9 @@ def _origin(known: Results, keep: Callable[[Result], bool]) -> str:
 
 
 def _machine(about: Result) -> str:
-    cores = f"{about['processor']} ({about['cores']} cores, {about['threads']} threads, {about['memory in GiB']} GiB)"
-    return about.get("gpu") or cores
+    if "gpu" in about:
+        return about["gpu"]
+    return f"{about['processor']} ({about['cores']} cores, {about['threads']} threads, {about['memory in GiB']} GiB)"
 
 
 SECTIONS: dict[str, Callable[[Results], str]] = {

@@ -8,7 +8,7 @@ from torch import nn
 
 import pag
 from benchmarks import models
-from benchmarks.contest import counted, pipelines
+from benchmarks.contest import activations, pipelines
 from benchmarks.speed import Part
 from benchmarks.subject import Setting
 
@@ -37,7 +37,7 @@ def memory(small: bool) -> dict[str, Any]:
     setting = Setting(128 if small else 256, small=small)
     makes = (models.sd15, models.sd15_controlnet, models.pixart_sigma)
     counts = {
-        make.__name__: {one.name: counted(one.run)[2] for one in pipelines(make(setting), low_memory=True).contenders}
+        make.__name__: {one.name: activations(one.run) for one in pipelines(make(setting), low_memory=True).contenders}
         for make in makes
     }
     return {"size": setting.size, "activations": counts}
